@@ -1,0 +1,135 @@
+"""Writing files so that a kill leaves the old one whole, and reading checkpoints without running what they contain."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from mlcls.errors import CheckpointError
+
+
+def write_atomic(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Args:
+        path: Where the file shall be; its folder is made if missing.
+        write: Called with the open temporary file.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; an older file at ``path`` is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write plain data as JSON, atomically."""
+    write_atomic(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _harmless_globals() -> list[Any]:
+    """Classes that checkpoints of mmengine's runner contain and that only hold numbers."""
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'f2', 'i8', 'i4', 'i2', 'i1', 'u1', '?')]
+    # Pickled arrays and numbers name these two by the module they lie in.
+    reconstruct = np.ones(1).__reduce__()[0]
+    scalar = np.float64(1).__reduce__()[0]
+    # Files written under numpy 1 name these two by their old module.
+    old_names = [(reconstruct, 'numpy.core.multiarray._reconstruct'), (scalar, 'numpy.core.multiarray.scalar')]
+    getters = [(_history_statistic, 'builtins.getattr'), (_history_statistic, '__builtin__.getattr')]
+    return [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *old_names, *getters, *dtypes]
+
+
+def _history_statistic(owner: Any, name: str) -> Any:
+    """Stands in for ``getattr``, by which a pickled HistoryBuffer names its own statistics; gives nothing else away."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f'Unsupported attribute {name} of {owner}')
+
+
+def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a checkpoint or weights file. Nothing in the file is executed (``weights_only=True``).
+
+    Args:
+        path: A ``.pth`` file of mlcls, mmpretrain, torchvision or timm.
+        map_location: As in ``torch.load``.
+
+    Returns:
+        The dictionary in the file.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, no dictionary, or holds objects that could run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such checkpoint file')
+    if path.stat().st_size == 0:
+        raise CheckpointError(f'{path}: the file is empty')
+    try:
+        with torch.serialization.safe_globals(_harmless_globals()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # torch's remarks on old file formats
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = _first_sentence(error)
+        if 'nsupported' in str(error) or 'blocklisted' in str(error):
+            raise CheckpointError(
+                f'{path}: refused, the file holds objects that could run code when loaded '
+                f'({reason}); ask its author for a file of tensors only'
+            ) from error
+        raise CheckpointError(f'{path}: not a checkpoint file, or a damaged one ({reason})') from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f'{path}: damaged or cut short ({_first_sentence(error)})') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dictionary of weights')
+    return content
+
+
+def _first_sentence(error: BaseException) -> str:
+    """What of a long loader message a person needs."""
+    text = str(error)
+    for mark in ('WeightsUnpickler error: ', 'PytorchStreamReader '):
+        text = text.split(mark, 1)[-1]
+    refused = re.search(r'GLOBAL (\S+)|class (\S+)', text)
+    if 'nsupported' in text and refused:
+        return next(name for name in refused.groups() if name)
+    return text.strip().split('\n')[0].split('. ')[0].rstrip('.') or type(error).__name__
