@@ -1,0 +1,155 @@
+"""Repeat-factor sampling for multi-label data (Gupta et al., LVIS, arXiv 1908.03195, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from mlcls.errors import ConfigError, did_you_mean
+from mlcls.registry import DATASETS
+from mlcls.structures import PRESENT, LabelMatrix, SampleIndex
+
+_ROUNDINGS = ('stochastic', 'up')
+
+
+def repeat_factors(labels: LabelMatrix, threshold: float) -> np.ndarray:
+    """How often each image should be drawn in an epoch, float64 (N,), at least 1.
+
+    With f(c) the share of images that contain class c, a class has r(c) = max(1, sqrt(threshold / f(c))), and an image
+    the largest r of its classes. Unknown labels count as absent; an image without labels has 1.
+
+    Args:
+        labels: Labels of the N images.
+        threshold: Share of images below which a class is repeated.
+    """
+    if labels.default == PRESENT:
+        labels = LabelMatrix.from_dense(labels.dense())
+    shares = labels.counts() / len(labels)
+    by_class = np.sqrt(np.maximum(threshold / np.maximum(shares, 1 / len(labels)), 1.0))
+    images = np.repeat(np.arange(len(labels)), np.diff(labels.indptr))
+    present = labels.values == PRESENT
+    factors = np.ones(len(labels))
+    np.maximum.at(factors, images[present], by_class[labels.indices[present]])
+    return factors
+
+
+def systematic_draw(shares: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw ``count`` in all, image i with expectation ``count * shares[i] / sum(shares)``; int64, one count an image.
+
+    Systematic sampling: points at equal distances with a common random offset fall on intervals as long as the shares,
+    laid end to end in random order. Each image is drawn its expectation rounded down or up, and the total is fixed.
+    """
+    order = rng.permutation(len(shares))
+    ends = np.cumsum(shares[order])
+    bounds = np.concatenate([[0.0], ends * (count / ends[-1]) if count else ends * 0])
+    bounds[-1] = count  # whatever rounding made of it
+    drawn = np.empty(len(shares), np.int64)
+    drawn[order] = np.diff(np.ceil(bounds - rng.random())).astype(np.int64)
+    return drawn
+
+
+@DATASETS.register_module()
+class ClassBalancedDataset(Dataset):
+    """Repeats images of rare classes.
+
+    Args:
+        dataset: The dataset (or its config) to draw from.
+        oversample_thr: Classes in less than this share of the images are repeated; in (0, 1]. See `repeat_factors`.
+        rounding: ``'stochastic'``: the fractional part of each image's factor is drawn anew every epoch, so factors
+            hold on average; epochs have equal length. ``'up'``: factors are rounded up, as mmengine does, which repeats
+            far more than the threshold says.
+        seed: Of the draw, which depends on it and the epoch alone, on every rank.
+        lazy_init: Only False; kept for configs of mmpretrain.
+    """
+
+    def __init__(
+        self, dataset: Any, oversample_thr: float, rounding: str = 'stochastic', seed: int = 0, lazy_init: bool = False
+    ) -> None:
+        if not isinstance(oversample_thr, (int, float)) or not 0 < oversample_thr <= 1:
+            raise ConfigError(f'ClassBalancedDataset: oversample_thr must be a share in (0, 1], got {oversample_thr!r}')
+        if rounding not in _ROUNDINGS:
+            near = did_you_mean(str(rounding), _ROUNDINGS)
+            raise ConfigError(f"ClassBalancedDataset: unknown rounding '{rounding}'{near}")
+        if seed < 0:
+            raise ConfigError(f'ClassBalancedDataset: seed must be at least 0, got {seed}')
+        if lazy_init:
+            raise ConfigError('ClassBalancedDataset: lazy_init=True is not supported')
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        self.oversample_thr, self.rounding, self.seed = float(oversample_thr), rounding, seed
+        #: Repeat factor of each image of the inner dataset, float64.
+        self.repeat_factors = repeat_factors(self.labels, self.oversample_thr)
+        # Workers hold their own copy of this object; the index tells them the epoch, and they keep its table.
+        self._epoch, self._table = 0, self._draw(0)
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        if self.rounding == 'up':
+            counts = np.ceil(self.repeat_factors).astype(np.int64)
+        else:
+            counts = np.floor(self.repeat_factors).astype(np.int64)
+            fractions = self.repeat_factors - counts
+            rng = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+            counts += systematic_draw(fractions, round(float(fractions.sum())), rng)
+        return np.repeat(np.arange(len(counts)), counts)
+
+    def epoch_indices(self, epoch: int) -> np.ndarray:
+        """Indices into the inner dataset that make up an epoch, int64, sorted; always ``len(self)`` of them."""
+        if epoch != self._epoch and self.rounding == 'stochastic':
+            self._epoch, self._table = epoch, self._draw(epoch)
+        return self._table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, index: int) -> Any:
+        position = range(len(self))[index]
+        key = getattr(index, 'key', ()) or (0, 0, position)
+        table = self.epoch_indices(key[1] if len(key) > 1 else 0)
+        # The key goes on, not the image's number, so that the repeats of an image are augmented differently.
+        return self.dataset[SampleIndex(int(table[position]), key)]
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        """Ids of the classes present in an image of epoch 0."""
+        return self.dataset.get_cat_ids(int(self.epoch_indices(0)[index]))
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        """What the inner dataset knows about an image of epoch 0."""
+        return self.dataset.get_data_info(int(self.epoch_indices(0)[index]))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.dataset.classes
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """The inner dataset's meta information."""
+        return self.dataset.metainfo
+
+    @property
+    def labels(self) -> LabelMatrix:
+        """Labels of the inner dataset, each image once."""
+        return self.dataset.labels
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences to be shown: the inner dataset's, and whether the threshold does anything."""
+        notes = tuple(self.dataset.notes)
+        if self.repeat_factors.max() <= 1:
+            counts = self.labels.counts()
+            rarest = int(np.argmin(np.where(counts > 0, counts, len(self.labels) + 1)))
+            notes += (
+                f'ClassBalancedDataset: oversample_thr={self.oversample_thr:g} repeats nothing; the share of the '
+                f"rarest class, '{self.classes[rarest]}', is {counts[rarest] / len(self.labels):.3g}",
+            )
+        return notes
+
+    def summary(self) -> str:
+        """One line: the inner dataset's, and how many draws make an epoch."""
+        ratio = len(self) / len(self.labels)
+        return f'{self.dataset.summary()}; class-balanced to {len(self)} draws an epoch (x{ratio:.2f})'
+
+    def full_init(self) -> None:
+        """Nothing: everything is read at construction."""
