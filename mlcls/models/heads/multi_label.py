@@ -1,0 +1,124 @@
+"""The multi-label head and its linear form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mlcls.errors import ConfigError
+from mlcls.models.base import BaseModule, InitCfg
+from mlcls.registry import MODELS
+
+#: mmpretrain's start of a linear head.
+LINEAR_INIT: dict[str, Any] = dict(type='Normal', layer='Linear', std=0.01)
+
+
+@MODELS.register_module()
+class MultiLabelClsHead(BaseModule):
+    """Loss and scores of logits; the features of the last stage are the logits. Base of the other heads.
+
+    Args:
+        loss: Config of the loss.
+        thr: Least score at which a class is predicted present, in [0, 1]; .5 if neither it nor ``topk`` is given.
+        topk: Predict the k classes of highest score instead; used if ``thr`` is None.
+        init_cfg: Initialisers.
+
+    Raises:
+        ConfigError: ``thr`` outside [0, 1] or ``topk`` below 1.
+    """
+
+    def __init__(
+        self,
+        loss: dict[str, Any] | nn.Module | None = None,
+        thr: float | None = None,
+        topk: int | None = None,
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if thr is not None and not 0 <= thr <= 1:
+            raise ConfigError(f'{type(self).__name__}: thr must be in [0, 1], got {thr}')
+        if topk is not None and topk < 1:
+            raise ConfigError(f'{type(self).__name__}: topk must be at least 1, got {topk}')
+        self.thr = 0.5 if thr is None and topk is None else thr
+        self.topk = topk
+        loss = loss or dict(type='CrossEntropyLoss', use_sigmoid=True)
+        self.loss_module: Any = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Features of the stages to logits, (N, C) float32."""
+        return features[-1].float()
+
+    def loss(self, features: Sequence[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Loss of a batch, summed over classes and averaged over images.
+
+        Args:
+            features: Output of backbone and neck.
+            targets: (N, C), 1, 0, -1 (unknown) or soft values.
+        """
+        logits = self(features)
+        if logits.shape != targets.shape:
+            raise ConfigError(
+                f'the head gives {logits.shape[1]} logits, the data have {targets.shape[1]} classes; set '
+                f'model.head.num_classes={targets.shape[1]}'
+            )
+        return {'loss': self.loss_module(logits, targets, avg_factor=len(logits))}
+
+    def predict(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Scores of a batch through the link of the loss, (N, C) float32 in [0, 1]."""
+        return self.loss_module.link(self(features))
+
+
+@MODELS.register_module()
+class MultiLabelLinearClsHead(MultiLabelClsHead):
+    """One linear layer from the pooled features, computed in float32 also under autocast.
+
+    Args:
+        num_classes: C, at least 1.
+        in_channels: Length of the feature vectors.
+        loss: Config of the loss.
+        thr: See :class:`MultiLabelClsHead`.
+        topk: See :class:`MultiLabelClsHead`.
+        init_cfg: Initialisers.
+
+    Raises:
+        ConfigError: ``num_classes`` or ``in_channels`` below 1; features of another length.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        loss: dict[str, Any] | nn.Module | None = None,
+        thr: float | None = None,
+        topk: int | None = None,
+        init_cfg: InitCfg = LINEAR_INIT,
+    ) -> None:
+        super().__init__(loss, thr, topk, init_cfg)
+        if num_classes < 1 or in_channels < 1:
+            raise ConfigError(
+                f'{type(self).__name__}: num_classes and in_channels must be at least 1, got '
+                f'{num_classes} and {in_channels}'
+            )
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Feature vectors (N, in_channels) of the last stage to logits (N, C) float32."""
+        feature = features[-1]
+        if feature.dim() != 2:
+            raise ConfigError(
+                f'{type(self).__name__} takes feature vectors, got a map of shape {tuple(feature.shape)}; '
+                "add neck=dict(type='GlobalAveragePooling') to the model"
+            )
+        if feature.shape[1] != self.in_channels:
+            raise ConfigError(
+                f'the backbone gives {feature.shape[1]} channels, the head takes {self.in_channels}; set '
+                f'model.head.in_channels={feature.shape[1]}'
+            )
+        # bfloat16 logits have 8 significant bits: scores would tie and their order be lost.
+        with torch.autocast(feature.device.type, enabled=False):
+            return self.fc(feature.float())
