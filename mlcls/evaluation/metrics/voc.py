@@ -1,0 +1,115 @@
+"""mmpretrain's metrics for VOC, where an object may be marked difficult."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mlcls.errors import ConfigError
+from mlcls.registry import METRICS
+
+from .average_precision import AveragePrecision
+from .base import Protocol
+from .multi_label import MultiLabelMetric
+
+
+def _resolve(targets: torch.Tensor, difficult_as_positive: bool | None) -> torch.Tensor:
+    """Give the unknown labels, which in VOC are the difficult ones, the value asked for."""
+    if difficult_as_positive is None:
+        return targets
+    return targets.masked_fill(targets == -1, int(difficult_as_positive))
+
+
+def _check(difficult_as_positive: object) -> None:
+    if difficult_as_positive not in (None, True, False):
+        raise ConfigError(f'difficult_as_positive must be None, True or False, not {difficult_as_positive!r}')
+
+
+def _words(difficult_as_positive: bool | None) -> Protocol:
+    meaning = {None: 'ignored', True: 'count as present', False: 'count as absent'}
+    return {'difficult labels': meaning[difficult_as_positive]}
+
+
+@METRICS.register_module()
+class VOCMultiLabelMetric(MultiLabelMetric):
+    """``MultiLabelMetric`` with a say over difficult labels, which the data set must give as -1.
+
+    Args:
+        thr: See ``MultiLabelMetric``, as for all below.
+        topk: See there.
+        items: See there.
+        average: See there.
+        collect_device: See ``Metric``.
+        prefix: See ``Metric``.
+        difficult_as_positive: None ignores difficult labels, True counts them as present, False as absent.
+
+    Raises:
+        ConfigError: As ``MultiLabelMetric``.
+    """
+
+    def __init__(
+        self,
+        thr: float | None = None,
+        topk: int | None = None,
+        items: Sequence[str] = ('precision', 'recall', 'f1-score'),
+        average: str | None = 'macro',
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        difficult_as_positive: bool | None = None,
+    ) -> None:
+        super().__init__(thr, topk, items, average, collect_device, prefix)
+        _check(difficult_as_positive)
+        self.difficult_as_positive = difficult_as_positive
+
+    def compute(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+        """See ``Metric.compute``."""
+        return super().compute(scores, _resolve(targets, self.difficult_as_positive))
+
+    def per_class(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """See ``MultiLabelMetric.per_class``."""
+        return super().per_class(scores, _resolve(targets, self.difficult_as_positive))
+
+    def protocol(self) -> Protocol:
+        """See ``Metric.protocol``."""
+        return super().protocol() | _words(self.difficult_as_positive)
+
+
+@METRICS.register_module()
+class VOCAveragePrecision(AveragePrecision):
+    """``AveragePrecision`` with a say over difficult labels, which the data set must give as -1.
+
+    Args:
+        average: See ``AveragePrecision``.
+        absent: See there.
+        prefix: See ``Metric``.
+        collect_device: See ``Metric``.
+        difficult_as_positive: None ignores difficult labels, True counts them as present, False as absent.
+
+    Raises:
+        ConfigError: As ``AveragePrecision``.
+    """
+
+    def __init__(
+        self,
+        average: str | None = 'macro',
+        absent: str = 'exclude',
+        prefix: str | None = None,
+        collect_device: str = 'cpu',
+        difficult_as_positive: bool | None = None,
+    ) -> None:
+        super().__init__(average, absent, prefix, collect_device)
+        _check(difficult_as_positive)
+        self.difficult_as_positive = difficult_as_positive
+
+    def compute(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+        """See ``AveragePrecision.compute``."""
+        return super().compute(scores, _resolve(targets, self.difficult_as_positive))
+
+    def per_class(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """See ``AveragePrecision.per_class``."""
+        return super().per_class(scores, _resolve(targets, self.difficult_as_positive))
+
+    def protocol(self) -> Protocol:
+        """See ``Metric.protocol``."""
+        return super().protocol() | _words(self.difficult_as_positive)
