@@ -1,0 +1,13 @@
+# ResNet-50 with one linear multi-label head.
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True),
+    backbone=dict(type='ResNet', depth=50),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='MultiLabelLinearClsHead',
+        num_classes=10,
+        in_channels=2048,
+        loss=dict(type='CrossEntropyLoss', use_sigmoid=True),
+    ),
+)

@@ -1,0 +1,92 @@
+"""What all command lines share: shared flags, and errors as one message."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mlcls.errors import UserError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+#: Start of a line that names an error of ours in the traceback that a loader's worker process sends.
+_RAISED = re.compile(r'^mlcls\.errors\.\w+: ', re.MULTILINE)
+
+
+class ParseOptions(argparse.Action):
+    """``--cfg-options a.b=1 c=[2,3] d=text``: Python literals where they are, text otherwise."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        options = dict(getattr(namespace, self.dest) or {})
+        for item in values:
+            key, separator, value = item.partition('=')
+            if not separator or not key:
+                parser.error(f"--cfg-options takes key=value, got '{item}'")
+            options[key] = parse_value(value)
+        setattr(namespace, self.dest, options)
+
+
+def parse_value(text: str) -> Any:
+    """Read the value of an option: a Python literal, ``true``/``false``/``null`` too, or else the text itself."""
+    import ast
+
+    words = {'true': True, 'false': False, 'none': None, 'null': None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    if ',' in text and not any(mark in text for mark in '()[]{}'):
+        return [parse_value(part) for part in text.split(',')]
+    return text
+
+
+def add_shared_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that training and testing have in common."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=ParseOptions,
+        metavar='KEY=VALUE',
+        help='override settings of the config, e.g. model.head.thr=0.3 train_cfg.max_epochs=5',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what started the processes')
+    parser.add_argument(
+        '--local-rank',
+        '--local_rank',
+        type=int,
+        default=0,
+        help='set by old launchers; the environment variable LOCAL_RANK counts',
+    )
+
+
+def message_of(error: UserError) -> str:
+    """The message a person needs; of an error from a loader's worker process, without that process's traceback."""
+    text = str(error)
+    raised = list(_RAISED.finditer(text))
+    return text[raised[-1].end() :].strip() if raised and 'Original Traceback' in text else text
+
+
+def run_command(main: Callable[[], object]) -> None:
+    """Run a command line: an error of the user's is one message and exit code 2, Ctrl-C exit code 130."""
+    from mlcls.engine.distributed import close_distributed
+
+    try:
+        main()
+    except UserError as error:
+        print(f'error: {message_of(error)}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print('interrupted; to go on later, run the same command with --resume', file=sys.stderr)
+        sys.exit(130)
+    finally:
+        close_distributed()

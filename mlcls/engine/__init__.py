@@ -1,0 +1,8 @@
+"""The training, validation and test engine. The only room that imports mmengine's Runner."""
+
+from mlcls.engine import hooks, optim
+from mlcls.engine.amp import AmpOptimWrapper
+from mlcls.engine.loops import EvaluationLoop, TestLoop, TrainLoop, ValLoop
+from mlcls.engine.runner import Runner
+
+__all__ = ['AmpOptimWrapper', 'EvaluationLoop', 'Runner', 'TestLoop', 'TrainLoop', 'ValLoop', 'hooks', 'optim']

@@ -1,0 +1,143 @@
+"""What a checkpoint of a run holds, and finding one again."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from numbers import Number
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import mmengine
+import numpy as np
+import torch
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+import mlcls
+from mlcls.config import to_plain
+from mlcls.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mlcls.engine.runner import Runner
+
+#: File in the work folder that names the newest checkpoint.
+POINTER = 'last_checkpoint'
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a distributed wrapper."""
+    return cast(nn.Module, model.module) if is_model_wrapper(model) else model
+
+
+def as_data(value: Any) -> Any:
+    """Reduce a state to tensors, numbers, strings and containers of them, which can be read without unpickling code.
+
+    Callables (a scheduler keeps its annealing function) are dropped: constructors make them anew.
+
+    Raises:
+        CheckpointError: Something that is none of these.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: as_data(item) for key, item in value.items() if not callable(item)}
+    if isinstance(value, (list, tuple)):
+        return type(value)(as_data(item) for item in value) if type(value) in (list, tuple) else list(value)
+    if value is None or isinstance(value, (str, bytes, Number)):
+        return value
+    raise CheckpointError(f'cannot save a {type(value).__name__} in a checkpoint')
+
+
+def make_payload(runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
+    """Everything needed to go on from here, and to test without the config file.
+
+    Args:
+        runner: The run.
+        epoch: Epochs finished.
+        iteration: Iterations finished.
+    """
+    schedulers = runner.param_schedulers or []
+    payload = {
+        'meta': {
+            'epoch': epoch,
+            'iter': iteration,
+            'seed': runner.seed,
+            'classes': list(runner.train_dataloader.dataset.metainfo['classes']),
+            'config': json.dumps(to_plain(runner.cfg)),
+            'time': time.strftime('%Y-%m-%d %H:%M:%S'),
+            'versions': {
+                'mlcls': mlcls.__version__,
+                'torch': str(torch.__version__),
+                'mmengine': mmengine.__version__,
+                'python': platform.python_version(),
+            },
+        },
+        'state_dict': unwrap(runner.model).state_dict(),
+        'optimizer': runner.optim_wrapper.state_dict(),
+        'param_schedulers': [scheduler.state_dict() for scheduler in schedulers],
+    }
+    runner.call_hook('before_save_checkpoint', checkpoint=payload)
+    return as_data(payload)
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The newest checkpoint of a work folder.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    pointer = folder / POINTER
+    if pointer.is_file():
+        path = folder / Path(pointer.read_text().strip()).name
+        if path.is_file():
+            return path
+    found = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CheckpointError(f'{folder}: no checkpoint to resume from; leave --resume out to start afresh')
+    return found[-1]
+
+
+def find_best(folder: Path) -> Path:
+    """The best checkpoint of a work folder or, if no best one was kept, the newest.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or there are best ones for several metrics.
+    """
+    best = sorted(folder.glob('best_*.pth'))
+    if len(best) > 1:
+        raise CheckpointError(
+            f'{folder} has several best checkpoints; choose one of: {", ".join(path.name for path in best)}'
+        )
+    if best:
+        return best[0]
+    if not any(folder.glob('*.pth')):
+        raise CheckpointError(f'{folder}: no checkpoint in this folder')
+    return find_checkpoint(folder)
+
+
+def stored_config(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The resolved config in a checkpoint, as data.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    try:
+        return json.loads(checkpoint['meta']['config'])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f'{path}: carries no config (not written by mlcls?); give the config file too: tools/test.py CONFIG {path}'
+        ) from error
+
+
+def stored_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:
+    """Class names in a checkpoint of mlcls or mmpretrain; None if it has none."""
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    classes = meta.get('classes') or (meta.get('dataset_meta') or {}).get('classes')
+    return tuple(classes) if classes else None

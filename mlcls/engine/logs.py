@@ -1,0 +1,60 @@
+"""The run's logger: everything goes to the file, what a person needs to the console."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+
+
+def _for_console(record: logging.LogRecord) -> bool:
+    # mmengine reports hooks, wrappers and a line for every parameter: details for the file.
+    is_detail = '/mmengine/' in record.pathname and record.levelno < logging.WARNING
+    return not is_detail and not getattr(record, 'file_only', False)
+
+
+def make_logger(name: str, log_file: Path, level: int | str, distributed: bool) -> MMLogger:
+    """Make the logger of a run.
+
+    Args:
+        name: Unique name of the run.
+        log_file: Where its lines are kept.
+        level: Least level that is logged.
+        distributed: Several processes: only rank 0 logs.
+    """
+    logger = MMLogger.get_instance(
+        name, logger_name='mlcls', log_level=level, log_file=str(log_file), distributed=distributed
+    )
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+        else:
+            handler.setFormatter(_ConsoleFormatter())
+            handler.addFilter(_for_console)
+    return logger
+
+
+class _ConsoleFormatter(logging.Formatter):
+    """``12:30:45 message``; the level only where it is a warning or worse."""
+
+    def __init__(self) -> None:
+        super().__init__('%(asctime)s %(message)s', '%H:%M:%S')
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno >= logging.WARNING:
+            time, _, message = text.partition(' ')
+            text = f'{time} {record.levelname.lower()}: {message}'
+        return text
+
+
+def log_to_file(logger: logging.Logger, message: str) -> None:
+    """Log details that would only bury what matters on a console."""
+    logger.info(message, extra={'file_only': True})
+
+
+def on_terminal() -> bool:
+    """Whether a person watches the output."""
+    return sys.stdout.isatty()

@@ -1,0 +1,136 @@
+"""Training, validation and test loops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce_params
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+from torch import nn
+
+from mlcls.engine.amp import autocast_dtype
+from mlcls.evaluation import EvaluationResult, Evaluator
+from mlcls.registry import LOOPS
+from mlcls.structures import Batch
+
+if TYPE_CHECKING:
+    from mlcls.engine.runner import Runner
+
+
+@LOOPS.register_module(name=['EpochBasedTrainLoop', 'TrainLoop'])
+class TrainLoop(EpochBasedTrainLoop):
+    """Training by epochs, with validation in between.
+
+    A resumed run first validates the epoch it resumes, since its checkpoint was written before that validation: best
+    scores and early stopping go on as if nothing had happened.
+
+    Args:
+        runner: The run.
+        dataloader: Training loader or its config.
+        max_epochs: Number of epochs.
+        val_begin: First epoch that is validated.
+        val_interval: Validate each time this many epochs have passed, and after the last.
+        dynamic_intervals: (epoch, interval) pairs that change ``val_interval`` on the way.
+    """
+
+    runner: Runner
+
+    def run(self) -> nn.Module:
+        """Train to the end; returns the model."""
+        self.runner.call_hook('before_train')
+        if self._epoch > 0:
+            self._validate_if_due()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self._seed_epoch()
+            self.run_epoch()
+            self._validate_if_due()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """One epoch. Buffers (normalisation statistics) are averaged over the ranks before anything is saved."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for number, batch in enumerate(self.dataloader):
+            self.run_iter(number, batch)
+        all_reduce_params(self.runner.model.buffers(), op='mean')
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _seed_epoch(self) -> None:
+        # Dropout of an epoch depends on (seed, epoch, rank) alone, whatever was drawn before: resuming is exact.
+        torch.manual_seed((self.runner.seed * 1_000_003 + self._epoch) * 1_009 + self.runner.rank)
+
+    def _validate_if_due(self) -> None:
+        self._decide_current_val_interval()
+        due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        if self.runner.val_loop is not None and self._epoch >= self.val_begin and due:
+            self.runner.val_loop.run()
+
+
+class EvaluationLoop(BaseLoop):
+    """One pass over a data set without training; the evaluator sees batches of tensors.
+
+    Args:
+        runner: The run.
+        dataloader: Loader or its config.
+        evaluator: Evaluator or config of its metrics.
+        fp16: Run under autocast to float16; mmengine's argument.
+        dtype: Run under autocast to ``'bfloat16'`` or ``'float16'``. Float32 by default, so that the numbers do not
+            depend on how a device rounds.
+    """
+
+    stage: str
+    runner: Runner
+
+    def __init__(
+        self, runner: Runner, dataloader: Any, evaluator: Any, fp16: bool = False, dtype: str | None = None
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.evaluator: Evaluator = runner.build_evaluator(evaluator)
+        self.evaluator.dataset_meta = self.dataloader.dataset.metainfo
+        device_type = get_device()
+        name = 'float16' if fp16 else dtype
+        self.dtype = None if name is None else autocast_dtype(name, device_type)
+        self.device_type = device_type
+        self.result: EvaluationResult | None = None
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Evaluate the data set; returns the metrics, and keeps the whole result in ``result``."""
+        runner, stage = self.runner, self.stage
+        runner.call_hook(f'before_{stage}')
+        runner.call_hook(f'before_{stage}_epoch')
+        runner.model.eval()
+        self.evaluator.prepare(len(self.dataloader.sampler))
+        for number, batch in enumerate(self.dataloader):
+            self.run_iter(number, batch)
+        self.result = self.evaluator.evaluate(len(self.dataloader.dataset))
+        runner.call_hook(f'after_{stage}_epoch', metrics=self.result.metrics)
+        runner.call_hook(f'after_{stage}')
+        return self.result.metrics
+
+    def run_iter(self, number: int, batch: Batch) -> None:
+        """Score one batch."""
+        self.runner.call_hook(f'before_{self.stage}_iter', batch_idx=number, data_batch=batch)
+        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
+            output = self.runner.model.val_step(batch)
+        self.evaluator.process(output['scores'], output['targets'], output['index'])
+        self.runner.call_hook(f'after_{self.stage}_iter', batch_idx=number, data_batch=batch, outputs=output)
+
+
+@LOOPS.register_module()
+class ValLoop(EvaluationLoop):
+    """Validation; see :class:`EvaluationLoop`."""
+
+    stage = 'val'
+
+
+@LOOPS.register_module()
+class TestLoop(EvaluationLoop):
+    """Test; see :class:`EvaluationLoop`."""
+
+    stage = 'test'
+    __test__ = False  # no test of pytest's

@@ -1,0 +1,116 @@
+"""Checks that the parts of a run fit together, made after they are built and before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from typing import TYPE_CHECKING, Any, cast
+
+from mmengine.runner import BaseLoop
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mlcls.engine.checkpoint import unwrap
+from mlcls.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from mlcls.engine.runner import Runner
+
+
+def check_classes(expected: Sequence[str], found: Sequence[str], expected_in: str, found_in: str) -> None:
+    """Refuse two class lists that differ, naming the first difference.
+
+    Raises:
+        ConfigError: Other names, another number, or another order.
+    """
+    expected, found = tuple(expected), tuple(found)
+    if expected == found:
+        return
+    if len(expected) != len(found):
+        extra = sorted(set(expected) ^ set(found))
+        raise ConfigError(
+            f'{expected_in} has {len(expected)} classes, {found_in} {len(found)}; '
+            f"only one of them has '{extra[0] if extra else expected[-1]}'"
+        )
+    position = next(i for i, (a, b) in enumerate(zip(expected, found)) if a != b)
+    order = ' (the same names in another order)' if set(expected) == set(found) else ''
+    raise ConfigError(
+        f"class {position} is '{expected[position]}' in {expected_in} but '{found[position]}' in {found_in}{order}"
+    )
+
+
+def check_run(runner: Runner) -> None:
+    """Check a training run whose loops are built.
+
+    Raises:
+        ConfigError: Something in it cannot work or would silently do nothing.
+    """
+    loops = {'train': runner._train_loop, 'validation': runner._val_loop}
+    datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)}
+    classes = datasets['train'].metainfo['classes']
+    for name, dataset in datasets.items():
+        runner.logger.info(f'{name} data: {dataset.summary()}')
+        for note in dataset.notes:
+            runner.logger.warning(f'{name} data: {note}')
+        check_classes(classes, dataset.metainfo['classes'], 'the training data', f'the {name} data')
+    _check_width(runner, len(classes))
+    _check_best(runner, len(classes))
+    if len(classes) == 1:
+        runner.logger.warning(
+            f"the data have one class ('{classes[0]}'): this trains a yes/no classifier, and CP, CR and "
+            'CF1 equal OP, OR and OF1'
+        )
+
+
+def _check_width(runner: Runner, num_classes: int) -> None:
+    head: Any = getattr(unwrap(runner.model), 'head', None)
+    width = getattr(head, 'num_classes', num_classes)
+    if width != num_classes:
+        raise ConfigError(
+            f'model.head.num_classes={width}, but the annotations have {num_classes} classes; set '
+            f'model.head.num_classes={num_classes}'
+        )
+
+
+def check_batches(runner: Runner, loader: DataLoader) -> None:
+    """Check that an epoch has batches to train on.
+
+    Raises:
+        ConfigError: It has none, or one of a single image before batch normalisation.
+    """
+    images = len(cast(Sized, loader.sampler))
+    if len(loader) == 0:
+        raise ConfigError(
+            f'the training data give {images} images a process, fewer than one batch of '
+            f'{loader.batch_size}, and drop_last=True drops them all: nothing would be trained; lower '
+            'train_dataloader.batch_size or set drop_last=False'
+        )
+    if loader.batch_size is None or loader.drop_last or images % loader.batch_size != 1:
+        return
+    if any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        for module in unwrap(runner.model).train().modules()
+    ):
+        raise ConfigError(
+            f'the last batch of an epoch would hold a single image ({images} images in '
+            f'batches of {loader.batch_size}), on which batch normalisation has no meaning; set '
+            'train_dataloader.drop_last=True or another batch_size'
+        )
+
+
+def _check_best(runner: Runner, num_classes: int) -> None:
+    for hook in runner.hooks:
+        wanted = getattr(hook, 'save_best', None)
+        if not wanted:
+            continue
+        if not isinstance(runner._val_loop, BaseLoop):
+            raise ConfigError(
+                f"default_hooks.checkpoint.save_best='{wanted[0]}' needs validation, and this run has none; "
+                'remove save_best or add val_dataloader, val_cfg and val_evaluator'
+            )
+        names = runner._val_loop.evaluator.names(num_classes)
+        for name in wanted:
+            if name != 'auto' and name not in names:
+                raise ConfigError(
+                    f"default_hooks.checkpoint.save_best='{name}': no evaluator gives this metric"
+                    f'{did_you_mean(name, names)}'
+                )
