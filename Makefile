@@ -1,0 +1,37 @@
+# make train   set up, make the built-in data, train CONFIG, test its best checkpoint
+# make test    set up and run the whole test suite
+PYTHON ?= python3
+CONFIG ?= configs/resnet50_ml.py
+
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN = work_dirs/$(basename $(notdir $(CONFIG)))
+
+.PHONY: setup data train test lint bench-metrics clean
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+data: setup
+	$(PY) -m mlcls.datasets.multidigits data/multidigits
+
+train: data
+	$(PY) tools/train.py $(CONFIG)
+	$(PY) tools/test.py $(RUN)
+
+test: setup
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench-metrics: setup
+	$(PY) tools/benchmarks/bench_metrics.py
+
+clean:
+	rm -rf $(VENV) data/multidigits .mypy_cache .ruff_cache .pytest_cache
