@@ -89,7 +89,7 @@ def write_docstring(config: Path, result: dict) -> None:
     config.write_text(f'{head}"""{body}{block(result)}\n"""{rest}')
 
 
-def write_table() -> None:
+def write_table(target: Path = RESULTS / 'README.md') -> None:
     """One table over all result files."""
     lines = [
         '# Results',
@@ -112,7 +112,7 @@ def write_table() -> None:
             result['hardware'],
         ]
         lines.append('| ' + ' | '.join(cells) + ' |')
-    (RESULTS / 'README.md').write_text('\n'.join(lines) + '\n')
+    target.write_text('\n'.join(lines) + '\n')
 
 
 def main() -> None:

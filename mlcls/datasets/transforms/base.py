@@ -16,6 +16,7 @@ too; they are wrapped by `Adapter`.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -27,9 +28,10 @@ from mlcls.errors import DataError
 Sample = dict[str, Any]
 
 
-class Transform:
+class Transform(ABC):
     """Base class of our transforms. Subclasses override `__call__`."""
 
+    @abstractmethod
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Transform a sample.
 
@@ -41,7 +43,6 @@ class Transform:
         Returns:
             The sample, never None.
         """
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         settings = ', '.join(f'{name}={value!r}' for name, value in vars(self).items() if not name.startswith('_'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -43,7 +44,7 @@ def reduce_loss(loss: torch.Tensor, reduction: Reduction = 'mean', avg_factor: f
     return loss.mean() if avg_factor is None else loss.sum() / avg_factor
 
 
-class MultiLabelLoss(nn.Module):
+class MultiLabelLoss(nn.Module, ABC):
     """Base of the losses: holds what they share; a subclass gives the loss of every image and class.
 
     Args:
@@ -63,9 +64,9 @@ class MultiLabelLoss(nn.Module):
         self.reduction: Reduction = reduction
         self.loss_weight = loss_weight
 
+    @abstractmethod
     def elementwise(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Loss of every image and class, float32 (N, C), 0 where the label is unknown; to be given by a subclass."""
-        raise TypeError(f'{type(self).__name__} does not define elementwise()')
+        """Loss of every image and class, (N, C) of the type of ``logits``, 0 where the label is unknown."""
 
     def forward(
         self,
