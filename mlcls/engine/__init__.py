@@ -4,5 +4,17 @@ from mlcls.engine import hooks, optim
 from mlcls.engine.amp import AmpOptimWrapper
 from mlcls.engine.loops import EvaluationLoop, TestLoop, TrainLoop, ValLoop
 from mlcls.engine.runner import Runner
+from mlcls.engine.visualization import UniversalVisualizer, VisualizationHook
 
-__all__ = ['AmpOptimWrapper', 'EvaluationLoop', 'Runner', 'TestLoop', 'TrainLoop', 'ValLoop', 'hooks', 'optim']
+__all__ = [
+    'AmpOptimWrapper',
+    'EvaluationLoop',
+    'Runner',
+    'TestLoop',
+    'TrainLoop',
+    'UniversalVisualizer',
+    'ValLoop',
+    'VisualizationHook',
+    'hooks',
+    'optim',
+]

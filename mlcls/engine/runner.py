@@ -23,7 +23,7 @@ from mlcls.engine.distributed import init_distributed
 from mlcls.engine.hooks import ProgressHook
 from mlcls.engine.logs import log_to_file, make_logger
 from mlcls.engine.preflight import check_batches, check_classes, check_run
-from mlcls.errors import CheckpointError
+from mlcls.errors import CheckpointError, ConfigError
 from mlcls.evaluation import Evaluator, build_evaluator
 from mlcls.fileio import read_checkpoint, write_atomic
 from mlcls.models.initialize import find_state_dict, load_weights
@@ -110,8 +110,14 @@ class Runner(MMEngineRunner):
         return build_evaluator(evaluator)
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
-        """The training loop; by epochs unless ``by_epoch=False`` or another type is given."""
-        if isinstance(loop, dict) and 'type' not in loop and loop.get('by_epoch', True):
+        """The training loop, by epochs unless another type is given.
+
+        Raises:
+            ConfigError: ``by_epoch=False``.
+        """
+        if isinstance(loop, dict) and (loop.get('by_epoch') is False or loop.get('type') == 'IterBasedTrainLoop'):
+            raise ConfigError('train_cfg: training by iterations is not available; set by_epoch=True and max_epochs')
+        if isinstance(loop, dict) and 'type' not in loop:
             loop = {'type': 'TrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
         built = super().build_train_loop(loop)
         check_batches(self, built.dataloader)
