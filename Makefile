@@ -20,7 +20,7 @@ data: setup
 	$(PY) -m mlcls.datasets.multidigits data/multidigits
 
 train: data
-	$(PY) tools/train.py $(CONFIG)
+	$(PY) tools/train.py $(CONFIG) --work-dir $(RUN)
 	$(PY) tools/test.py $(RUN)
 
 test: setup

@@ -11,5 +11,3 @@ _base_ = [
     '_base_/schedules/adamw_cosine.py',
     '_base_/default_runtime.py',
 ]
-
-optim_wrapper = dict(optimizer=dict(lr=5e-4))

@@ -1,4 +1,4 @@
-"""ResNet-18 on MultiDigits, from random weights: smaller, faster and, with this little data, better than ResNet-50.
+"""ResNet-18 on MultiDigits, from random weights: the smaller and faster sibling of resnet50_ml.py.
 
 python tools/train.py configs/resnet18_ml.py
 """

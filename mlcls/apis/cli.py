@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action=ParseOptions,
         metavar='KEY=VALUE',
-        help='override settings of the config, e.g. model.head.thr=0.3 train_cfg.max_epochs=5',
+        help='override settings of the config, e.g. train_dataloader.batch_size=32 randomness.seed=1',
     )
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what started the processes')
     parser.add_argument(
@@ -83,7 +84,8 @@ def run_command(main: Callable[[], object]) -> None:
     try:
         main()
     except UserError as error:
-        print(f'error: {message_of(error)}', file=sys.stderr)
+        rank = os.environ.get('RANK', '0')
+        print(f'{"" if rank == "0" else f"[rank {rank}] "}error: {message_of(error)}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print('interrupted; to go on later, run the same command with --resume', file=sys.stderr)

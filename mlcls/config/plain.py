@@ -24,7 +24,8 @@ _CODE_KEYS = ('type', 'constructor')
 def to_plain(cfg: Config) -> dict[str, Any]:
     """A config as data that JSON can hold.
 
-    Only known keys are kept: helper variables have done their work. Tuples become lists. Classes and functions become
+    Only known keys are kept: helper variables have done their work. Tuples stay (JSON makes them lists).
+    Classes and functions become
     the names under which they are registered or, if they are not, the names to import them by.
 
     Args:
@@ -85,8 +86,9 @@ def _plain(value: Any, path: KeyPath) -> Any:
         return _own_name(value, path)
     if isinstance(value, Mapping):
         return {_key(key, path): _plain(item, (*path, key)) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, (*path, index)) for index, item in enumerate(value)]
+    if isinstance(value, (list, tuple)):  # some of mmcv's and mmengine's arguments must be tuples
+        items = (_plain(item, (*path, index)) for index, item in enumerate(value))
+        return tuple(items) if isinstance(value, tuple) else list(items)
     if isinstance(value, (set, frozenset)):
         return sorted((_plain(item, path) for item in value), key=str)
     if isinstance(value, PurePath):

@@ -128,7 +128,6 @@ CONSUMED: dict[str, frozenset[str]] = {
     'OPTIM_WRAPPERS': frozenset({'constructor', 'paramwise_cfg'}),
     'PARAM_SCHEDULERS': frozenset({'convert_to_iter_based', 'epoch_length'}),
     'HOOKS': frozenset({'priority'}),
-    'WEIGHT_INITIALIZERS': frozenset({'override'}),
 }
 
 _LOADER = frozenset(
@@ -160,6 +159,7 @@ UNTYPED: dict[str, frozenset[str]] = {
     'val_dataloader': _LOADER,
     'test_dataloader': _LOADER,
     'env_cfg': frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}),
+    'env_cfg.dist_cfg': frozenset({'backend', 'timeout'}),
     'env_cfg.mp_cfg': frozenset({'mp_start_method', 'opencv_num_threads'}),
     'randomness': frozenset({'seed', 'diff_rank_seed', 'deterministic'}),
     'auto_scale_lr': frozenset({'enable', 'base_batch_size'}),

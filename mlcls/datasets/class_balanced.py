@@ -61,7 +61,7 @@ class ClassBalancedDataset(Dataset):
         rounding: ``'stochastic'``: the fractional part of each image's factor is drawn anew every epoch, so factors
             hold on average; epochs have equal length. ``'up'``: factors are rounded up, as mmengine does, which repeats
             far more than the threshold says.
-        seed: Of the draw, which depends on it and the epoch alone, on every rank.
+        seed: Of the draw, which depends on it, the run's seed and the epoch alone: it is the same on every rank.
         lazy_init: Only False; kept for configs of mmpretrain.
     """
 
@@ -82,22 +82,28 @@ class ClassBalancedDataset(Dataset):
         #: Repeat factor of each image of the inner dataset, float64.
         self.repeat_factors = repeat_factors(self.labels, self.oversample_thr)
         # Workers hold their own copy of this object; the index tells them the epoch, and they keep its table.
-        self._epoch, self._table = 0, self._draw(0)
+        self._drawn, self._table = (0, 0), self._draw(0, 0)
 
-    def _draw(self, epoch: int) -> np.ndarray:
+    def _draw(self, run_seed: int, epoch: int) -> np.ndarray:
         if self.rounding == 'up':
             counts = np.ceil(self.repeat_factors).astype(np.int64)
         else:
             counts = np.floor(self.repeat_factors).astype(np.int64)
             fractions = self.repeat_factors - counts
-            rng = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+            rng = np.random.Generator(np.random.PCG64([self.seed, run_seed, epoch]))
             counts += systematic_draw(fractions, round(float(fractions.sum())), rng)
         return np.repeat(np.arange(len(counts)), counts)
 
     def epoch_indices(self, epoch: int) -> np.ndarray:
-        """Indices into the inner dataset that make up an epoch, int64, sorted; always ``len(self)`` of them."""
-        if epoch != self._epoch and self.rounding == 'stochastic':
-            self._epoch, self._table = epoch, self._draw(epoch)
+        """Indices into the inner dataset that make up an epoch, int64, sorted; always ``len(self)`` of them.
+
+        These are the draws of a run with seed 0; those of another run depend on its seed too.
+        """
+        return self._table_of(0, epoch)
+
+    def _table_of(self, run_seed: int, epoch: int) -> np.ndarray:
+        if (run_seed, epoch) != self._drawn and self.rounding == 'stochastic':
+            self._drawn, self._table = (run_seed, epoch), self._draw(run_seed, epoch)
         return self._table
 
     def __len__(self) -> int:
@@ -106,7 +112,7 @@ class ClassBalancedDataset(Dataset):
     def __getitem__(self, index: int) -> Any:
         position = range(len(self))[index]
         key = getattr(index, 'key', ()) or (0, 0, position)
-        table = self.epoch_indices(key[1] if len(key) > 1 else 0)
+        table = self._table_of(key[0], key[1]) if len(key) > 1 else self.epoch_indices(0)
         # The key goes on, not the image's number, so that the repeats of an image are augmented differently.
         return self.dataset[SampleIndex(int(table[position]), key)]
 

@@ -1,6 +1,6 @@
 """The training, validation and test engine. The only room that imports mmengine's Runner."""
 
-from mlcls.engine import hooks, optim
+from mlcls.engine import hooks
 from mlcls.engine.amp import AmpOptimWrapper
 from mlcls.engine.loops import EvaluationLoop, TestLoop, TrainLoop, ValLoop
 from mlcls.engine.runner import Runner
@@ -16,5 +16,4 @@ __all__ = [
     'ValLoop',
     'VisualizationHook',
     'hooks',
-    'optim',
 ]

@@ -57,10 +57,12 @@ class AmpOptimWrapper(OptimWrapper):
         self.device_type = self.optimizer.param_groups[0]['params'][0].device.type
         self.dtype = autocast_dtype(dtype, self.device_type)
         settings: dict[str, Any] = {}
+        self._fixed_scale: float | None = None
         if isinstance(loss_scale, dict):
             settings = loss_scale
         elif isinstance(loss_scale, (int, float)):
-            settings = dict(init_scale=float(loss_scale), growth_interval=2**31 - 1)
+            settings = dict(init_scale=float(loss_scale))
+            self._fixed_scale = float(loss_scale)
         elif loss_scale != 'dynamic':
             raise ConfigError(f"AmpOptimWrapper: loss_scale must be 'dynamic', a number or a dict, got '{loss_scale}'")
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16, **settings)
@@ -76,7 +78,7 @@ class AmpOptimWrapper(OptimWrapper):
             self.scaler.unscale_(self.optimizer)
             self._clip_grad()
         self.scaler.step(self.optimizer, **kwargs)
-        self.scaler.update()
+        self.scaler.update(self._fixed_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """State of optimiser and scaler."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from numbers import Number
@@ -69,7 +68,8 @@ def make_payload(runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
             'iter': iteration,
             'seed': runner.seed,
             'classes': list(runner.train_dataloader.dataset.metainfo['classes']),
-            'config': json.dumps(to_plain(runner.cfg)),
+            'config': to_plain(runner.cfg),
+            'optimizer': type(runner.optim_wrapper.optimizer).__name__,
             'time': time.strftime('%Y-%m-%d %H:%M:%S'),
             'versions': {
                 'mlcls': mlcls.__version__,
@@ -83,7 +83,7 @@ def make_payload(runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
         'param_schedulers': [scheduler.state_dict() for scheduler in schedulers],
     }
     runner.call_hook('before_save_checkpoint', checkpoint=payload)
-    return as_data(payload)
+    return payload
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -127,12 +127,33 @@ def stored_config(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It has none.
     """
-    try:
-        return json.loads(checkpoint['meta']['config'])
-    except (KeyError, TypeError, ValueError) as error:
+    meta = checkpoint.get('meta')
+    config = meta.get('config') if isinstance(meta, dict) else None
+    if not isinstance(config, dict):
         raise CheckpointError(
             f'{path}: carries no config (not written by mlcls?); give the config file too: tools/test.py CONFIG {path}'
-        ) from error
+        )
+    return config
+
+
+def check_same_optimisation(runner: Runner, checkpoint: dict[str, Any], path: str) -> None:
+    """Refuse to resume with another optimiser or other schedulers than the checkpoint was written with.
+
+    Raises:
+        CheckpointError: They differ.
+    """
+    stored, given = checkpoint['meta'].get('optimizer'), type(runner.optim_wrapper.optimizer).__name__
+    schedulers = len(runner.param_schedulers or [])
+    if stored != given:
+        raise CheckpointError(
+            f'{path}: was written with the optimizer {stored}, the config has {given}; '
+            f'to start a new run from its weights use --cfg-options load_from={path}'
+        )
+    if len(checkpoint.get('param_schedulers', [])) != schedulers:
+        raise CheckpointError(
+            f'{path}: has {len(checkpoint.get("param_schedulers", []))} schedulers, the config '
+            f'{schedulers}; resume with the config that it was trained with'
+        )
 
 
 def stored_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:

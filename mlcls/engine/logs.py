@@ -15,18 +15,15 @@ def _for_console(record: logging.LogRecord) -> bool:
     return not is_detail and not getattr(record, 'file_only', False)
 
 
-def make_logger(name: str, log_file: Path, level: int | str, distributed: bool) -> MMLogger:
-    """Make the logger of a run.
+def make_logger(name: str, log_file: Path, level: int | str) -> MMLogger:
+    """Make the logger of a run; of several processes, rank 0 logs.
 
     Args:
         name: Unique name of the run.
         log_file: Where its lines are kept.
         level: Least level that is logged.
-        distributed: Several processes: only rank 0 logs.
     """
-    logger = MMLogger.get_instance(
-        name, logger_name='mlcls', log_level=level, log_file=str(log_file), distributed=distributed
-    )
+    logger = MMLogger.get_instance(name, logger_name='mlcls', log_level=level, log_file=str(log_file))
     for handler in logger.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))

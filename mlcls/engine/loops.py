@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_reduce_params
+from mmengine.dist import all_reduce
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch import nn
 
 from mlcls.engine.amp import autocast_dtype
+from mlcls.errors import ConfigError
 from mlcls.evaluation import EvaluationResult, Evaluator
 from mlcls.registry import LOOPS
 from mlcls.structures import Batch
@@ -50,12 +51,12 @@ class TrainLoop(EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """One epoch. Buffers (normalisation statistics) are averaged over the ranks before anything is saved."""
+        """One epoch. Normalisation statistics are averaged over the ranks before anything is saved."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         for number, batch in enumerate(self.dataloader):
             self.run_iter(number, batch)
-        all_reduce_params(self.runner.model.buffers(), op='mean')
+        _average_statistics(self.runner.model)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
@@ -68,6 +69,14 @@ class TrainLoop(EpochBasedTrainLoop):
         due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
         if self.runner.val_loop is not None and self._epoch >= self.val_begin and due:
             self.runner.val_loop.run()
+
+
+def _average_statistics(model: nn.Module) -> None:
+    """Make batch normalisation's running statistics those of all ranks: each has seen its own share of the images."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            all_reduce(module.running_mean, op='mean')
+            all_reduce(module.running_var, op='mean')
 
 
 class EvaluationLoop(BaseLoop):
@@ -89,6 +98,10 @@ class EvaluationLoop(BaseLoop):
         self, runner: Runner, dataloader: Any, evaluator: Any, fp16: bool = False, dtype: str | None = None
     ) -> None:
         super().__init__(runner, dataloader)
+        if self.dataloader.drop_last:
+            raise ConfigError(
+                f'{self.stage}_dataloader.drop_last=True would leave images out of the evaluation; remove it'
+            )
         self.evaluator: Evaluator = runner.build_evaluator(evaluator)
         self.evaluator.dataset_meta = self.dataloader.dataset.metainfo
         device_type = get_device()

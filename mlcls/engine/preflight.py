@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mlcls.datasets import EpochSampler
 from mlcls.engine.checkpoint import unwrap
 from mlcls.errors import ConfigError, did_you_mean
+from mlcls.evaluation import ThresholdMetric
 
 if TYPE_CHECKING:
     from mlcls.engine.runner import Runner
@@ -48,12 +50,19 @@ def check_run(runner: Runner) -> None:
     datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if isinstance(loop, BaseLoop)}
     classes = datasets['train'].metainfo['classes']
     for name, dataset in datasets.items():
+        if not hasattr(dataset, 'summary'):
+            raise ConfigError(
+                f'the {name} data set is a {type(dataset).__name__}, which loses the keys of draws: augmentation would '
+                'repeat itself each epoch; use MultiLabelDataset, wrapped in ClassBalancedDataset or not'
+            )
         runner.logger.info(f'{name} data: {dataset.summary()}')
         for note in dataset.notes:
             runner.logger.warning(f'{name} data: {note}')
         check_classes(classes, dataset.metainfo['classes'], 'the training data', f'the {name} data')
     _check_width(runner, len(classes))
     _check_best(runner, len(classes))
+    _mention_thresholds(runner)
+    _mention_schedule(runner)
     if len(classes) == 1:
         runner.logger.warning(
             f"the data have one class ('{classes[0]}'): this trains a yes/no classifier, and CP, CR and "
@@ -77,14 +86,25 @@ def check_batches(runner: Runner, loader: DataLoader) -> None:
     Raises:
         ConfigError: It has none, or one of a single image before batch normalisation.
     """
-    images = len(cast(Sized, loader.sampler))
+    sampler = loader.sampler
+    if not isinstance(sampler, EpochSampler):
+        raise ConfigError(
+            f'train_dataloader.sampler is a {type(sampler).__name__}, which does not name draws: augmentation would '
+            "repeat itself each epoch; use dict(type='DefaultSampler', shuffle=True)"
+        )
+    if not sampler.round_up and sampler.world_size > 1:
+        raise ConfigError('train_dataloader.sampler.round_up=False would give processes unequal numbers of batches')
+    images = len(sampler)
     if len(loader) == 0:
         raise ConfigError(
             f'the training data give {images} images a process, fewer than one batch of '
             f'{loader.batch_size}, and drop_last=True drops them all: nothing would be trained; lower '
             'train_dataloader.batch_size or set drop_last=False'
         )
-    if loader.batch_size is None or loader.drop_last or images % loader.batch_size != 1:
+    if loader.batch_size is None:
+        return
+    last = images % loader.batch_size
+    if (loader.batch_size if loader.drop_last or not last else last) != 1:
         return
     if any(
         isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
@@ -114,3 +134,32 @@ def _check_best(runner: Runner, num_classes: int) -> None:
                     f"default_hooks.checkpoint.save_best='{name}': no evaluator gives this metric"
                     f'{did_you_mean(name, names)}'
                 )
+
+
+def _mention_thresholds(runner: Runner) -> None:
+    """Say when the head and the metrics decide by different rules."""
+    head: Any = getattr(unwrap(runner.model), 'head', None)
+    rule = (getattr(head, 'thr', None), getattr(head, 'topk', None))
+    if head is None or not isinstance(runner._val_loop, BaseLoop):
+        return
+    for metric in runner._val_loop.evaluator.metrics:
+        if isinstance(metric, ThresholdMetric) and (metric.thr, metric.topk) != rule:
+            runner.logger.warning(
+                f'the head predicts by thr={rule[0]}, topk={rule[1]}, but {type(metric).__name__} decides by '
+                f'thr={metric.thr}, topk={metric.topk}'
+            )
+
+
+def _mention_schedule(runner: Runner) -> None:
+    """Say when a schedule would go on after the last epoch, as after a change of ``max_epochs`` alone."""
+    schedulers = runner.cfg.get('param_scheduler') or []
+    for number, cfg in enumerate([schedulers] if isinstance(schedulers, dict) else schedulers):
+        if not cfg.get('by_epoch', True):
+            continue
+        length = cfg.get('T_max', cfg.get('total_steps', cfg.get('total_iters')))
+        end = cfg.get('end', None if length is None else cfg.get('begin', 0) + length)
+        if end is not None and runner.max_epochs < end < 10**6:
+            runner.logger.warning(
+                f'param_scheduler.{number} ({cfg.type}) goes on to epoch {end}, but training ends after epoch '
+                f'{runner.max_epochs}: the learning rate stops on the way'
+            )

@@ -11,14 +11,21 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
+from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner.utils import set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mlcls.engine.checkpoint import find_checkpoint, make_payload, stored_classes, unwrap
+from mlcls.engine.checkpoint import (
+    as_data,
+    check_same_optimisation,
+    find_checkpoint,
+    make_payload,
+    stored_classes,
+    unwrap,
+)
 from mlcls.engine.distributed import init_distributed
 from mlcls.engine.hooks import ProgressHook
 from mlcls.engine.logs import log_to_file, make_logger
@@ -26,8 +33,8 @@ from mlcls.engine.preflight import check_batches, check_classes, check_run
 from mlcls.errors import CheckpointError, ConfigError
 from mlcls.evaluation import Evaluator, build_evaluator
 from mlcls.fileio import read_checkpoint, write_atomic
-from mlcls.models.initialize import find_state_dict, load_weights
-from mlcls.registry import FUNCTIONS, RUNNERS
+from mlcls.models.initialize import find_state_dict, load_weights, resolve_checkpoint
+from mlcls.registry import FUNCTIONS, MODEL_WRAPPERS, RUNNERS
 
 
 @RUNNERS.register_module()
@@ -41,17 +48,49 @@ class Runner(MMEngineRunner):
     """
 
     _has_loaded: bool
+    _timestamp: str
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """As in mmengine, but the process group also starts on a machine without a GPU."""
         if self.distributed:
             init_distributed(self.launcher, **env_cfg.get('dist_cfg', {}))
         super().setup_env(env_cfg)
+        self._make_timestamp_unique()
+
+    def _make_timestamp_unique(self) -> None:
+        # Runs of one process share loggers by name: a second one within a second would write to the first one's file.
+        name = self.cfg.get('experiment_name') or (Path(self.cfg.filename).stem if self.cfg.filename else '')
+        started, number = self._timestamp, 1
+        while MMLogger.check_instance_created('_'.join(part for part in (name, self._timestamp) if part)):
+            number += 1
+            self._timestamp = f'{started}_{number}'
+
+    def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """Seed everything random, on all ranks alike.
+
+        Raises:
+            ConfigError: ``diff_rank_seed=True``: what differs between ranks here is keyed by the draw, not streamed.
+        """
+        if diff_rank_seed:
+            raise ConfigError(
+                'randomness.diff_rank_seed=True is not available, and not needed: augmentation is keyed by image'
+            )
+        super().set_randomness(seed, False, deterministic)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """As in mmengine, for one optimiser.
+
+        Raises:
+            ConfigError: Schedulers of several optimisers.
+        """
+        if isinstance(scheduler, dict) and 'type' not in scheduler:
+            raise ConfigError('param_scheduler: several optimisers are not available; give one scheduler or a list')
+        return super().build_param_scheduler(scheduler)
 
     def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any) -> MMLogger:
         """The run's logger; its file is ``<log dir>/<timestamp>.log``."""
         path = Path(log_file or Path(self.log_dir) / f'{self.timestamp}.log')
-        return make_logger(self.experiment_name, path, log_level, self.distributed)
+        return make_logger(self.experiment_name, path, log_level)
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """The sink of scalars; JSON lines and TensorBoard unless the config says otherwise."""
@@ -74,22 +113,29 @@ class Runner(MMEngineRunner):
     ) -> None:
         """mmengine's default hooks, the progress bar and the watch for a loss that is no longer finite."""
         ours = dict(finite_loss=dict(type='FiniteLossHook'), progress=dict(type='ProgressHook'))
-        super().register_hooks({**ours, **(default_hooks or {})}, custom_hooks)
+        hooks = {**ours, **(default_hooks or {})}
+        super().register_hooks({name: hook for name, hook in hooks.items() if hook or name not in ours}, custom_hooks)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Move the model to its device and, with several processes, wrap it for DDP."""
         if self.cfg.get('channels_last', False):
             model = model.to(memory_format=torch.channels_last)
+        model = model.to(get_device())
         if not self.distributed:
-            return revert_sync_batchnorm(model.to(get_device()))
-        if torch.cuda.is_available() or model_wrapper_cfg is not None:
-            return super().wrap_model(model_wrapper_cfg, model)
-        return MMDistributedDataParallel(
-            revert_sync_batchnorm(model),
-            device_ids=None,
-            broadcast_buffers=False,
-            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
-        )
+            return revert_sync_batchnorm(model)
+        on_gpu = torch.cuda.is_available()
+        if on_gpu and self.cfg.get('sync_bn'):
+            model = convert_sync_batchnorm(model, self.cfg.sync_bn)
+        elif not on_gpu:
+            model = revert_sync_batchnorm(model)
+        settings = {
+            'type': 'MMDistributedDataParallel',
+            'broadcast_buffers': False,
+            'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+            **(model_wrapper_cfg or {}),
+        }
+        devices = [torch.cuda.current_device()] if on_gpu else None
+        return MODEL_WRAPPERS.build(settings, default_args={'module': model, 'device_ids': devices})
 
     def build_dataloader(
         self,
@@ -152,10 +198,10 @@ class Runner(MMEngineRunner):
         """Fill the model from a checkpoint.
 
         Args:
-            filename: File of mlcls, mmpretrain or torchvision.
+            filename: File of mlcls, mmpretrain or torchvision, a URL, or ``torchvision://NAME``.
             map_location: Device to read to.
-            strict: Every tensor of the model must be in the file with its shape; otherwise what fits is loaded and the
-                rest reported (fine-tuning).
+            strict: File and model must have the same tensors and classes; otherwise what fits is loaded and the rest
+                reported (fine-tuning).
             revise_keys: Unused; names are matched with the usual prefixes tried.
 
         Returns:
@@ -164,15 +210,23 @@ class Runner(MMEngineRunner):
         Raises:
             CheckpointError: The file cannot be used, or it is of another model or other classes.
         """
-        checkpoint = read_checkpoint(filename, map_location)
+        checkpoint = read_checkpoint(resolve_checkpoint(filename), map_location)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        report = load_weights(unwrap(self.model), find_state_dict(checkpoint), filename)
+        weights = find_state_dict(checkpoint)
+        if not strict and self._has_other_classes(checkpoint):
+            self.logger.warning(f'{filename} was trained on other classes; the head starts anew')
+            weights = {name: value for name, value in weights.items() if not name.startswith('head.')}
+        report = load_weights(unwrap(self.model), weights, filename)
         if strict:
-            if report.missing or report.mismatched:
+            if report.missing or report.mismatched or report.unused:
                 raise CheckpointError(f'this checkpoint is of another model:\n{report}')
             self._check_stored_classes(checkpoint, filename)
         self.logger.info(f'weights from {report}')
         return checkpoint
+
+    def _has_other_classes(self, checkpoint: dict[str, Any]) -> bool:
+        classes = stored_classes(checkpoint)
+        return classes is not None and classes != tuple(self.train_dataloader.dataset.metainfo['classes'])
 
     def _check_stored_classes(self, checkpoint: dict[str, Any], filename: str) -> None:
         classes = stored_classes(checkpoint)
@@ -208,10 +262,11 @@ class Runner(MMEngineRunner):
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
         if meta['seed'] != self.seed:
             self._take_over_seed(meta['seed'])
+        check_same_optimisation(self, checkpoint, filename)
         if resume_optimizer:
             self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
         if resume_param_scheduler:
-            for scheduler, state in zip(self.param_schedulers or [], checkpoint.get('param_schedulers', [])):
+            for scheduler, state in zip(self.param_schedulers or [], checkpoint['param_schedulers']):
                 scheduler.load_state_dict(state)
         self._has_loaded = True
         self.logger.info(f'resumed from {filename}: epoch {self.epoch}, iteration {self.iter}')
@@ -235,7 +290,7 @@ class Runner(MMEngineRunner):
             self, self.epoch if epoch is None else epoch, self.iter if iteration is None else iteration
         )
         if self.rank == 0:
-            write_atomic(Path(out_dir) / filename, lambda file: torch.save(payload, file))
+            write_atomic(Path(out_dir) / filename, lambda file: torch.save(as_data(payload), file))
 
     @master_only
     def dump_config(self) -> None:

@@ -25,6 +25,7 @@ class ImageClassifier(BaseModel):
         neck: Config of the neck: feature maps to vectors. None if the head takes maps.
         head: Config of the head. None gives a feature extractor.
         pretrained: Weights file of the backbone; short for its ``init_cfg``.
+        train_cfg: Must be empty; here for configs of mmpretrain.
         data_preprocessor: Config of the preprocessor; its type is ``ClsDataPreprocessor`` if left out.
         init_cfg: Initialisers of the whole, applied after those of the parts.
     """
@@ -35,9 +36,12 @@ class ImageClassifier(BaseModel):
         neck: Cfg | None = None,
         head: Cfg | None = None,
         pretrained: str | None = None,
+        train_cfg: Cfg | None = None,
         data_preprocessor: Cfg | nn.Module | None = None,
         init_cfg: InitCfg = None,
     ) -> None:
+        if train_cfg:
+            raise ConfigError('ImageClassifier: train_cfg (batch augmentations) is not available; remove it')
         if not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = MODELS.build({'type': 'ClsDataPreprocessor', **(data_preprocessor or {})})
         super().__init__(data_preprocessor)

@@ -91,6 +91,9 @@ def load_weights(
         CheckpointError: Nothing matched, or no name starts with ``prefix``.
     """
     own = module.state_dict()
+    if prefix is None and not own.keys() & weights.keys():
+        inner = {f'backbone.{name}': value for name, value in weights.items()}
+        weights = inner if own.keys() & inner.keys() else weights  # a backbone's file for a whole classifier
     if prefix is None:
         prefix = _choose_prefix(weights, set(own))
     elif prefix and not prefix.endswith('.'):
@@ -130,38 +133,49 @@ def file_digest(path: Path) -> str:
 
 
 def resolve_checkpoint(checkpoint: str) -> Path:
-    """Find the file that ``checkpoint`` names, downloading ``torchvision://NAME`` weights if they are not cached.
+    """Find the file that ``checkpoint`` names; what comes from a network is kept in torch's cache.
 
     Args:
-        checkpoint: A path, or ``torchvision://resnet50`` (default weights) or ``torchvision://resnet50.IMAGENET1K_V1``.
+        checkpoint: A path, a URL, ``torchvision://resnet50`` (default weights) or
+            ``torchvision://resnet50.IMAGENET1K_V1``.
 
     Raises:
         CheckpointError: Unknown torchvision name, or the download failed; the message says where to put the file.
     """
-    if not checkpoint.startswith('torchvision://'):
-        return Path(checkpoint).expanduser()
+    if checkpoint.startswith('torchvision://'):
+        return _fetch(_torchvision_url(checkpoint), checkpoint)
+    if checkpoint.startswith(('http://', 'https://')):
+        return _fetch(checkpoint, checkpoint)
+    return Path(checkpoint).expanduser()
+
+
+def _torchvision_url(checkpoint: str) -> str:
     from torchvision import models
 
     name, _, variant = checkpoint.removeprefix('torchvision://').partition('.')
     if name not in models.list_models():
-        raise CheckpointError(
-            f"{checkpoint}: torchvision has no model '{name}'{did_you_mean(name, models.list_models())}"
-        )
+        near = did_you_mean(name, models.list_models())
+        raise CheckpointError(f"{checkpoint}: torchvision has no model '{name}'{near}")
     choices = models.get_model_weights(name)
     variant = variant or 'DEFAULT'
     if not hasattr(choices, variant):
         raise CheckpointError(f"{checkpoint}: no weights '{variant}'{did_you_mean(variant, choices.__members__)}")
-    url = getattr(choices, variant).url
+    return getattr(choices, variant).url
+
+
+def _fetch(url: str, asked: str) -> Path:
     path = Path(torch.hub.get_dir()) / 'checkpoints' / url.rsplit('/', 1)[1]
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except OSError as error:
-            raise CheckpointError(
-                f'{checkpoint}: could not download {url} ({error}); fetch it on a machine with '
-                f'network access and put it at {path}, or give the path of a local file'
-            ) from error
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = re.search(r'-([0-9a-f]{8,})\.pth$', path.name)  # torchvision and OpenMMLab name files so
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest and digest.group(1), progress=False)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f'{asked}: could not download {url} ({error}); fetch it on a machine with network access and put it at '
+            f'{path}, or give the path of a local file'
+        ) from error
     return path
 
 

@@ -51,7 +51,7 @@ def test_values() -> None:
     )
     assert to_plain(cfg) == dict(
         model=dict(
-            a=[1, [2, 3]], b=0.5, c=[0, 1], d='x/y', e=['p', 'q'], f=None, g=True, h=[1.5], i='bfloat16', j=float('inf')
+            a=(1, (2, 3)), b=0.5, c=[0, 1], d='x/y', e=['p', 'q'], f=None, g=True, h=[1.5], i='bfloat16', j=float('inf')
         )
     )
 

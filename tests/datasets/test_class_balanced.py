@@ -143,11 +143,17 @@ def test_the_index_says_the_epoch():
     for epoch in (0, 2, 1):
         table = ClassBalancedDataset(Inner(long_tail()), 0.3, seed=4).epoch_indices(epoch)
         for position in (0, 17, len(data) - 1):
-            assert data[SampleIndex(position, (8, epoch, 99))] == (table[position], (8, epoch, 99))
+            assert data[SampleIndex(position, (0, epoch, 99))] == (table[position], (0, epoch, 99))
     assert data[5] == (data.epoch_indices(0)[5], (0, 0, 5))
     assert data[-1] == (data.epoch_indices(0)[-1], (0, 0, len(data) - 1))
     with pytest.raises(IndexError):
         data[len(data)]
+
+
+def test_the_runs_seed_changes_the_draw():
+    data = ClassBalancedDataset(Inner(long_tail()), 0.3)
+    tables = [[data[SampleIndex(i, (seed, 1, i))][0] for i in range(len(data))] for seed in (0, 1, 1)]
+    assert tables[0] != tables[1] == tables[2] and tables[0] == data.epoch_indices(1).tolist()
 
 
 def test_repeats_of_an_image_are_different_draws():

@@ -41,8 +41,9 @@ def torchrun(*arguments: str | Path, processes: int = 2) -> subprocess.Completed
 
 def test_two_processes_train_and_test_like_one(tiny_config: Path, tmp_path: Path) -> None:
     run = tmp_path / 'two'
-    done = torchrun(TOOLS / 'train.py', tiny_config, '--work-dir', run, '--launcher', 'pytorch')
+    done = torchrun(TOOLS / 'train.py', tiny_config, '--work-dir', run)  # --launcher is understood
     assert done.returncode == 0, done.stderr
+    assert len(list(run.glob('*/*.log'))) == 1
     assert 'Traceback' not in done.stderr and 'destroy_process_group' not in done.stderr
     assert done.stdout.count('Epoch(val)   [4]') == 1  # one rank talks
 

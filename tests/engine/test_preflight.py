@@ -117,7 +117,8 @@ def test_fine_tuning_says_what_it_left_out(tiny_config: Path, capsys: pytest.Cap
         {'load_from': str(run / 'epoch_1.pth'), 'model.head.num_classes': 4, 'train_cfg.max_epochs': 1},
     )
     out = capsys.readouterr().out
-    assert 'filled 120 of 122 tensors' in out and 'head.fc.weight (file (3, 64), model (4, 64))' in out
+    assert 'was trained on other classes; the head starts anew' in out
+    assert 'filled 120 of 122 tensors' in out and 'not in the file: head.fc.weight, head.fc.bias' in out
 
 
 def test_one_class_is_said_aloud(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,3 +159,74 @@ def test_first_difference_of_class_lists(expected: tuple[str, ...], found: tuple
     with pytest.raises(ConfigError, match=words):
         check_classes(expected, found, 'A', 'B')
     check_classes(expected, list(expected), 'A', 'B')
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        ({'train_dataloader.batch_size': 1}, r'would hold a single image \(48 images in batches of 1\)'),
+        ({'val_dataloader.drop_last': True}, 'val_dataloader.drop_last=True would leave images out'),
+        ({'randomness.diff_rank_seed': True}, 'diff_rank_seed=True is not available'),
+        (
+            {'train_dataloader.sampler.type': 'InfiniteSampler'},
+            'sampler is a InfiniteSampler, which does not name draws',
+        ),
+        ({'default_hooks.checkpoint.by_epoch': False}, 'by_epoch=False is not available'),
+        ({'runner_type': 'FlexibleRunner'}, 'FlexibleRunner is not derived from the Runner'),
+        ({'model.train_cfg': {'augments': []}}, r'train_cfg \(batch augmentations\) is not available'),
+        ({'model.backbone.deep_stem': True}, 'ResNet: only the default of deep_stem is available'),
+    ],
+)
+def test_what_would_go_wrong_later_is_refused(tiny_config: Path, options: dict[str, Any], words: str) -> None:
+    refused(tiny_config, words, options)
+
+
+def test_wrappers_that_lose_the_keys_of_draws(tiny_config: Path) -> None:
+    inner = "dict(type='MultiLabelDataset', data_root=data_root, ann_file='train.json', pipeline=pipeline)"
+    text = tiny_config.read_text()
+    assert inner in text
+    tiny_config.write_text(text.replace(inner, f"dict(type='RepeatDataset', times=2, dataset={inner})"))
+    refused(tiny_config, 'the train data set is a RepeatDataset, which loses the keys of draws')
+
+
+def test_flags_that_cannot_be(tiny_config: Path, tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    with pytest.raises(ConfigError, match='--seed must be at least 0, got -1'):
+        train(tiny_config, TrainFlags(seed=-1))
+    with pytest.raises(ConfigError, match='file: the work folder is a file'):
+        train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'file')))
+
+
+def test_resuming_with_another_optimizer_or_schedule(tiny_config: Path) -> None:
+    train(tiny_config, options={'train_cfg.max_epochs': 1})
+    text = tiny_config.read_text()
+    tiny_config.write_text(text.replace("dict(type='SGD', lr=0.05, momentum=0.9)", "dict(type='AdamW', lr=0.05)"))
+    with pytest.raises(CheckpointError, match='written with the optimizer SGD, the config has AdamW'):
+        train(tiny_config, TrainFlags(resume=True))
+    tiny_config.write_text(text)
+    with pytest.raises(CheckpointError, match='has 1 schedulers, the config 0'):
+        train(tiny_config, TrainFlags(resume=True), {'param_scheduler': None})
+
+
+def test_load_from_of_the_same_width_but_other_classes(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(tiny_config, options={'train_cfg.max_epochs': 1})
+    for split in ('train', 'val'):
+        relabel(tiny_config, split, ['blue', 'green', 'red'])
+    flags = TrainFlags(work_dir=str(run.parent / 'tuned'))
+    train(tiny_config, flags, {'load_from': str(run / 'epoch_1.pth'), 'train_cfg.max_epochs': 1})
+    assert 'was trained on other classes; the head starts anew' in capsys.readouterr().out
+
+
+def test_a_deeper_network_does_not_pass_for_a_shallower_one(tiny_config: Path) -> None:
+    run = train(tiny_config, options={'train_cfg.max_epochs': 1, 'model.backbone.depth': 34})
+    with pytest.raises(
+        CheckpointError, match='(?s)of another model.*in the file but not in the model: backbone.layer1.2'
+    ):
+        test(run / 'epoch_1.pth', options={'model.backbone.depth': 18})
+
+
+def test_what_decides_and_how_long_it_anneals_is_said(tiny_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tiny_config, options={'model.head.thr': 0.9, 'train_cfg.max_epochs': 1})
+    out = capsys.readouterr().out
+    assert 'the head predicts by thr=0.9, topk=None, but ThresholdMetric decides by thr=0.5' in out
+    assert 'param_scheduler.0 (CosineAnnealingLR) goes on to epoch 4, but training ends after epoch 1' in out

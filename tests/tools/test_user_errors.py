@@ -164,7 +164,7 @@ def test_malicious_checkpoint(trained: Path, tmp_path: Path) -> None:
 def with_config(trained: Path, target: Path, **changes: object) -> Path:
     """A checkpoint whose stored config was changed by somebody else."""
     content = torch.load(trained / 'epoch_1.pth', weights_only=True)
-    content['meta']['config'] = json.dumps({**json.loads(content['meta']['config']), **changes})
+    content['meta']['config'] |= changes
     torch.save(content, target)
     return target
 

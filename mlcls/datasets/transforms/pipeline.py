@@ -78,6 +78,8 @@ def build_transform(config: Any) -> Transform:
     if name is None:
         raise ConfigError(f"a transform needs a 'type', got {dict(config)!r}")
     made = find_transform(name) if isinstance(name, str) else name
+    if getattr(made, '__module__', '').startswith('mmcv.') and 'resize_type' in inspect.signature(made).parameters:
+        arguments.setdefault('resize_type', 'mmengine.Resize')  # mmcv's, whose results its wrappers read
     _check_arguments(made, arguments)
     try:
         transform = made(**arguments)

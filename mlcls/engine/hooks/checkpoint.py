@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mmengine.dist import is_main_process
+from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 
 from mlcls.engine.checkpoint import POINTER
@@ -29,14 +29,16 @@ class CheckpointHook(Hook):
     """Writes ``epoch_N.pth`` at the end of epochs and ``best_<metric>.pth`` after a validation that improved on it.
 
     A file is complete or absent (atomic rename), the pointer ``last_checkpoint`` is moved after the file is there, and
-    old files are deleted after that: a kill at any moment leaves a checkpoint to resume from.
+    old files are deleted after that: a kill at any moment leaves a checkpoint to resume from. A fresh run in a folder
+    that has checkpoints of an earlier one moves those to a folder ``earlier_<time>`` first.
 
     Args:
-        interval: Epochs between two checkpoints; the last epoch is always written. -1 writes only the last.
+        interval: Epochs between two checkpoints; -1 writes only the last.
         save_best: Metric, or several, whose best epoch is kept; ``'auto'`` takes the first that the evaluator gives.
         rule: ``'greater'`` or ``'less'`` is better; told by the metric's name if None.
         max_keep_ckpts: Number of ``epoch_N.pth`` that are kept; -1 keeps all.
-        save_last: Also write the last epoch when the interval would skip it.
+        save_last: Also write epoch ``max_epochs`` when the interval would skip it.
+        by_epoch: Must be True; here for configs of mmpretrain.
 
     Raises:
         ConfigError: A value outside these.
@@ -51,7 +53,12 @@ class CheckpointHook(Hook):
         rule: Literal['greater', 'less'] | None = None,
         max_keep_ckpts: int = -1,
         save_last: bool = True,
+        by_epoch: bool = True,
     ) -> None:
+        if not by_epoch:
+            raise ConfigError(
+                'CheckpointHook: by_epoch=False is not available; checkpoints are written at the end of epochs'
+            )
         if interval == 0 or max_keep_ckpts == 0:
             raise ConfigError('CheckpointHook: interval and max_keep_ckpts must be above 0, or -1')
         if rule not in (None, 'greater', 'less'):
@@ -62,6 +69,20 @@ class CheckpointHook(Hook):
         self.max_keep_ckpts = max_keep_ckpts
         self.save_last = save_last
         self.best: dict[str, dict[str, Any]] = {}
+
+    @master_only
+    def before_train(self, runner: Any) -> None:
+        """Clear the work folder of what would be mistaken for this run's: leftovers of kills, an earlier run."""
+        folder = Path(runner.work_dir)
+        for leftover in folder.glob('.*.pth.*.tmp'):
+            leftover.unlink()
+        stale = [*folder.glob('epoch_*.pth'), *folder.glob('best_*.pth'), *folder.glob(POINTER)]
+        if runner.epoch == 0 and stale:
+            target = folder / f'earlier_{runner.timestamp}'
+            target.mkdir()
+            for path in stale:
+                path.rename(target / path.name)
+            runner.logger.info(f'checkpoints of an earlier run in this folder are now in {target}')
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Put the best scores so far into the checkpoint."""

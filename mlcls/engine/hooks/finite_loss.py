@@ -16,7 +16,7 @@ class FiniteLossHook(Hook):
     """Ends training when the loss is NaN or infinite, before a checkpoint of it is written.
 
     The loss of every step is gathered on the device and looked at each ``interval`` steps and at the end of an epoch;
-    in between the host does not wait for the device.
+    in between this hook does not make the host wait for the device.
 
     Args:
         interval: Steps between two looks, at least 1.

@@ -7,7 +7,7 @@ bottleneck sits in its 3x3 convolution (``style='pytorch'``, also called v1.5) o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -102,9 +102,47 @@ ARCHITECTURES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, i
 }
 
 
+class AcceptedArguments(BaseModule):
+    """Arguments of mmpretrain's ResNet that are accepted with the values that change nothing.
+
+    Args:
+        norm_cfg: Only batch normalisation, trained: ``dict(type='BN', requires_grad=True)``.
+        conv_cfg: Only None.
+        deep_stem: Only False.
+        avg_down: Only False.
+        expansion: Only None.
+        drop_path_rate: Only 0.
+        init_cfg: Initialisers.
+
+    Raises:
+        ConfigError: Another value.
+    """
+
+    def __init__(
+        self,
+        *,
+        norm_cfg: dict[str, Any] | None = None,
+        conv_cfg: dict[str, Any] | None = None,
+        deep_stem: bool = False,
+        avg_down: bool = False,
+        expansion: int | None = None,
+        drop_path_rate: float = 0.0,
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        fine = dict(conv_cfg=not conv_cfg, deep_stem=not deep_stem, avg_down=not avg_down, expansion=expansion is None)
+        fine |= dict(
+            drop_path_rate=not drop_path_rate,
+            norm_cfg=norm_cfg in (None, dict(type='BN'), dict(type='BN', requires_grad=True)),
+        )
+        for name, is_fine in fine.items():
+            if not is_fine:
+                raise ConfigError(f'{type(self).__name__}: only the default of {name} is available; leave it out')
+
+
 @MODELS.register_module()
-class ResNet(BaseModule):
-    """ResNet without its classifier; arguments and defaults of mmpretrain.
+class ResNet(AcceptedArguments):
+    """ResNet without its classifier; arguments and defaults of mmpretrain, see also :class:`AcceptedArguments`.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -120,7 +158,7 @@ class ResNet(BaseModule):
         norm_eval: Keep normalisation statistics fixed in training.
         with_cp: Recompute blocks in the backward pass to save memory.
         zero_init_residual: Start each block as the identity.
-        init_cfg: Initialisers, for example pretrained weights.
+        **others: ``init_cfg``, for example pretrained weights, and those of :class:`AcceptedArguments`.
 
     Raises:
         ConfigError: A value outside these ranges.
@@ -141,9 +179,9 @@ class ResNet(BaseModule):
         norm_eval: bool = False,
         with_cp: bool = False,
         zero_init_residual: bool = True,
-        init_cfg: InitCfg = None,
+        **others: Any,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(**others)
         self._check(depth, num_stages, strides, dilations, out_indices, style, frozen_stages)
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages

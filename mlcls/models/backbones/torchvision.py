@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.models.base import BaseModule
@@ -29,13 +30,15 @@ class TorchvisionBackbone(BaseModule):
         if name not in names:
             raise ConfigError(f"TorchvisionBackbone: torchvision has no network '{name}'{did_you_mean(name, names)}")
         network = models.get_model(name, weights=None)
-        if not hasattr(network, 'features'):
+        if not hasattr(network, 'features') or name.startswith('swin'):  # swin's maps are channels-last
             raise ConfigError(
                 f"TorchvisionBackbone: '{name}' keeps no convolutional part named 'features'; use one "
-                'that does (mobilenet, efficientnet, densenet, convnext, vgg, squeezenet, swin), or ResNet'
+                'that does (mobilenet, efficientnet, densenet, convnext, vgg, squeezenet), or ResNet'
             )
         self.features = network.features
+        # torchvision's DenseNet applies its last ReLU outside of features.
+        self.activation = nn.ReLU(inplace=True) if name.startswith('densenet') else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Normalised images (N, 3, H, W) to one feature map (N, channels, H', W')."""
-        return (self.features(x),)
+        return (self.activation(self.features(x)),)

@@ -23,6 +23,7 @@ class MultiLabelClsHead(BaseModule):
     Args:
         loss: Config of the loss.
         thr: Least score at which a class is predicted present, in [0, 1]; .5 if neither it nor ``topk`` is given.
+            Metrics have their own; a run whose metrics decide otherwise says so.
         topk: Predict the k classes of highest score instead; used if ``thr`` is None.
         init_cfg: Initialisers.
 

@@ -80,5 +80,8 @@ def test_repr():
         def __init__(self) -> None:
             self.sigma, self._kernel = 2.0, None
 
+        def __call__(self, sample, rng):
+            return sample
+
     assert repr(Blur()) == 'Blur(sigma=2.0)'
     assert repr(Adapter(MmcvLoad())).startswith('LoadImageFromFile(')

@@ -9,10 +9,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mlcls.apis.settings import complete_loaders, real_launcher
 from mlcls.config import Sources, check_config, importable_names, load_config, load_resolved, to_plain
 from mlcls.errors import ConfigError
-
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+from mlcls.registry import RUNNERS
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,19 @@ def apply_flags(cfg: Config, flags: TrainFlags) -> None:
     Raises:
         ConfigError: A flag needs a setting that the config does not have.
     """
-    cfg.launcher = flags.launcher
+    cfg.launcher = real_launcher(flags.launcher)
     cfg.work_dir = flags.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
+    if Path(cfg.work_dir).is_file():
+        raise ConfigError(f'{cfg.work_dir}: the work folder is a file')
     if flags.resume:
         cfg.resume = True
         cfg.load_from = flags.resume if isinstance(flags.resume, str) else None
     if flags.seed is not None:
+        if flags.seed < 0:
+            raise ConfigError(f'--seed must be at least 0, got {flags.seed}')
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': flags.seed}
     if flags.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ConfigError(
                 '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=N) in the config: the batch size '
                 'for which its learning rate was chosen'
@@ -84,13 +88,7 @@ def apply_flags(cfg: Config, flags: TrainFlags) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         if cfg.get('default_hooks', {}).get('checkpoint'):
             cfg.default_hooks.checkpoint.pop('save_best', None)
-    for name in LOADERS:
-        loader = cfg.get(name)
-        if loader is not None:
-            if not flags.pin_memory:
-                loader.pin_memory = False
-            if not flags.persistent_workers:
-                loader.persistent_workers = False
+    complete_loaders(cfg, flags.pin_memory, flags.persistent_workers)
 
 
 def train(config: str | Path, flags: TrainFlags = TrainFlags(), options: Mapping[str, Any] | None = None) -> Path:
@@ -115,7 +113,10 @@ def train(config: str | Path, flags: TrainFlags = TrainFlags(), options: Mapping
     apply_flags(cfg, flags)
     from mlcls.engine import Runner
 
-    runner = Runner.from_cfg(cfg)
+    kind = RUNNERS.get(cfg.get('runner_type', 'Runner'))
+    if not issubclass(kind, Runner):
+        raise ConfigError(f'runner_type: {kind.__name__} is not derived from the Runner of mlcls.engine')
+    runner = kind.from_cfg(cfg)
     with runner.closing():
         runner.train()
     return Path(runner.work_dir)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mlcls.apis.settings import complete_loaders, real_launcher
 from mlcls.config import Sources, apply_options, check_config, load_resolved, normalise
 from mlcls.engine.checkpoint import find_best, stored_config
 from mlcls.errors import ConfigError
@@ -43,7 +44,7 @@ def test(
     cfg = _config_for(path, config, options)
     if cfg.get('test_dataloader') is None:
         raise ConfigError('the config has no test_dataloader, test_cfg and test_evaluator; nothing to test')
-    cfg.work_dir, cfg.launcher = str(path.parent), launcher
+    cfg.work_dir, cfg.launcher = str(path.parent), real_launcher(launcher)
     cfg.load_from, cfg.resume = str(path), False
     # Only testing is wanted: no training or validation data need to exist.
     for name in (
@@ -56,7 +57,7 @@ def test(
         'val_evaluator',
     ):
         cfg[name] = None
-    _drop_initial_weights(cfg.model)
+    complete_loaders(cfg)
 
     from mlcls.engine import Runner
 
@@ -77,19 +78,10 @@ test.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
 
 def _config_for(path: Path, config: str | Path | None, options: Mapping[str, Any] | None) -> Config:
     if config is not None:
-        from mlcls.apis.train import prepare_config
+        from mlcls.apis.training import prepare_config
 
         return prepare_config(config, options)
     cfg = load_resolved(stored_config(read_checkpoint(path), path))
     apply_options(cfg, options or {})
     check_config(cfg, Sources([], options))
     return normalise(cfg)
-
-
-def _drop_initial_weights(model: dict[str, Any]) -> None:
-    """The checkpoint fills the model; the files it once started from need not exist any more."""
-    model.pop('pretrained', None)
-    for part in (model, *(value for value in model.values() if isinstance(value, dict))):
-        part.pop('init_cfg', None)
-        if part.get('type') == 'TorchvisionBackbone':
-            part.pop('weights', None)
