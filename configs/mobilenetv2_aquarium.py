@@ -11,3 +11,6 @@ _base_ = [
     '_base_/schedules/adamw_cosine.py',
     '_base_/default_runtime.py',
 ]
+
+# Pretrained weights want a gentler rate than random ones.
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
