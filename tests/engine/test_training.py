@@ -215,6 +215,33 @@ def test_a_backbones_file_by_load_from(tiny_config: Path, tmp_path: Path, capsys
     assert 'not in the file: head.fc.weight, head.fc.bias' in capsys.readouterr().out
 
 
+PYTHON_STYLE = """
+from mmengine.config import read_base
+from torch.optim import AdamW
+
+from mlcls.models import FocalLoss
+
+with read_base():
+    from .{base} import *
+
+head = dict(type='MultiLabelLinearClsHead', num_classes=3, in_channels=64, loss=dict(type=FocalLoss, gamma=1.0))
+model.update(head=head)
+optim_wrapper.update(optimizer=dict(type=AdamW, lr=1e-3))
+"""
+
+
+def test_a_config_in_pure_python_style(tiny_config: Path) -> None:
+    base = tiny_config.with_name('base_settings.py')
+    base.write_text(tiny_config.read_text())
+    config = tiny_config.with_name('python_style.py')
+    config.write_text(PYTHON_STYLE.format(base=base.stem))
+    run = train(config, options={'train_cfg.max_epochs': 1})
+    checkpoint = read_checkpoint(run / 'epoch_1.pth')
+    assert checkpoint['meta']['optimizer'] == 'AdamW'
+    assert checkpoint['meta']['config']['model']['head']['loss'] == {'type': 'FocalLoss', 'gamma': 1.0}
+    assert test(run).num_images == 20
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16', None])
 def test_amp_on_a_gpu(tiny_config: Path, dtype: str | None) -> None:

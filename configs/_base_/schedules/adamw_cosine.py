@@ -1,5 +1,5 @@
 # AdamW with warm-up and cosine decay, in mixed precision (bfloat16 on a CPU, float16 on a GPU).
-max_epochs = 12
+max_epochs = 10
 lr = 2e-3
 
 optim_wrapper = dict(
@@ -9,12 +9,12 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=3, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
-        T_max=max_epochs - 3,
+        T_max=max_epochs - 2,
         by_epoch=True,
-        begin=3,
+        begin=2,
         end=max_epochs,
         convert_to_iter_based=True,
     ),
