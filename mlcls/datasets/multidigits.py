@@ -24,13 +24,13 @@ FORMAT_VERSION = 1
 
 #: Share of the scans of each digit that serves each part.
 SCAN_SHARES = {'train': 0.65, 'val': 0.10, 'test': 0.25}
-#: Digits from the most to the least frequent; each is drawn 0.78 times as often as the one before it.
+#: Digits from the most to the least frequent; each is drawn 0.82 times as often as the one before it.
 FREQUENCY_ORDER = (1, 3, 0, 7, 2, 4, 9, 5, 8, 6)
-TAIL_RATIO = 0.78
+TAIL_RATIO = 0.82
 #: How much likelier (or less likely) the second digit becomes once the first is in the picture; symmetric.
 AFFINITIES = {(3, 8): 4.0, (0, 6): 4.0, (4, 9): 3.0, (1, 7): 2.0, (2, 5): 0.0, (0, 7): 0.3}
 #: Probability of 1, 2, ... 5 digits in a picture.
-COUNT_PROBABILITIES = (0.20, 0.28, 0.26, 0.16, 0.10)
+COUNT_PROBABILITIES = (0.22, 0.32, 0.28, 0.12, 0.06)
 #: Largest share of a digit's box that another digit's box may cover.
 MAX_OVERLAP = 0.15
 
@@ -192,11 +192,11 @@ def compose(
 
     image = _background(rng, size)
     digits = draw_digits(rng)
-    largest = 0.62 if len(digits) < 3 else 0.46
+    largest = 0.62 if len(digits) < 3 else 0.5
     taken: list[tuple[int, int, int]] = []
     labels: set[int] = set()
     for digit in digits:
-        box = round(size * rng.uniform(0.36, largest))
+        box = round(size * rng.uniform(0.4, largest))
         spot = _free_spot(rng, taken, box, size)
         if spot is None:
             continue

@@ -224,9 +224,8 @@ from mlcls.models import FocalLoss
 with read_base():
     from .{base} import *
 
-head = dict(type='MultiLabelLinearClsHead', num_classes=3, in_channels=64, loss=dict(type=FocalLoss, gamma=1.0))
-model.update(head=head)
-optim_wrapper.update(optimizer=dict(type=AdamW, lr=1e-3))
+model.update(head=dict(loss=dict(_delete_=True, type=FocalLoss, gamma=1.0)))
+optim_wrapper.update(optimizer=dict(_delete_=True, type=AdamW, lr=1e-3))
 """
 
 

@@ -23,7 +23,7 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='ClassBalancedDataset',
-        oversample_thr=0.1,
+        oversample_thr=0.2,
         dataset=dict(type='MultiLabelDataset', data_root=data_root, ann_file='train.json', pipeline=train_pipeline),
     ),
 )

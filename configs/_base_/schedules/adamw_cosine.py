@@ -4,7 +4,7 @@ lr = 2e-3
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',
-    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=lr, weight_decay=0.05, fused=True),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
