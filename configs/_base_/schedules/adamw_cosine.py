@@ -1,5 +1,5 @@
 # AdamW with warm-up and cosine decay, in mixed precision (bfloat16 on a CPU, float16 on a GPU).
-max_epochs = 10
+max_epochs = 8
 lr = 2e-3
 
 optim_wrapper = dict(
