@@ -224,8 +224,8 @@ from mlcls.models import FocalLoss
 with read_base():
     from .{base} import *
 
-model.update(head=dict(loss=dict(_delete_=True, type=FocalLoss, gamma=1.0)))
-optim_wrapper.update(optimizer=dict(_delete_=True, type=AdamW, lr=1e-3))
+model['head']['loss'] = dict(type=FocalLoss, gamma=1.0)
+optim_wrapper['optimizer'] = dict(type=AdamW, lr=1e-3)
 """
 
 

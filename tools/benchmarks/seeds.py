@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs/results'
 METRICS = ('mAP', 'CF1', 'OF1', 'CP', 'CR', 'OP', 'OR', 'macro_F1')
 #: The part of a docstring that this command owns.
-BLOCK = re.compile(r'\n\nResult .*?(?=\n\n|\n?""")', re.DOTALL)
+BLOCK = re.compile(r'\n\nResult .*?(?=\n\n|\Z)', re.DOTALL)
 
 
 def hardware() -> str:
