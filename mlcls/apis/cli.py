@@ -82,13 +82,22 @@ def run_command(main: Callable[[], object]) -> None:
     from mlcls.engine.distributed import close_distributed
 
     try:
+        code = _exit_code(main)
+    finally:
+        close_distributed()
+    if code:
+        sys.exit(code)
+
+
+def _exit_code(main: Callable[[], object]) -> int:
+    # A function of its own: when it returns, nothing of the run (an error's frames hold it) is alive any more.
+    try:
         main()
     except UserError as error:
         rank = os.environ.get('RANK', '0')
         print(f'{"" if rank == "0" else f"[rank {rank}] "}error: {message_of(error)}', file=sys.stderr)
-        sys.exit(2)
+        return 2
     except KeyboardInterrupt:
         print('interrupted; to go on later, run the same command with --resume', file=sys.stderr)
-        sys.exit(130)
-    finally:
-        close_distributed()
+        return 130
+    return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Mapping
@@ -82,6 +83,12 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: float =
 
 
 def close_distributed() -> None:
-    """Leave the process group, if there is one, so that the processes end without warnings."""
+    """Leave the process group, if there is one, so that the processes end without warnings.
+
+    Objects that refer to each other (a runner and its loops) keep the group's threads running; threads that outlive the
+    interpreter abort the process (`terminate called without an active exception`). So what is no longer used goes first.
+    """
     if distributed.is_available() and distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
+        gc.collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -84,6 +85,35 @@ def test_an_error_ends_all_ranks(tiny_config: Path, tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert 'error: model.head.num_classes=7, but the annotations have 3 classes' in done.stderr
+
+
+LIST_THREADS = """
+import os, sys
+from pathlib import Path
+sys.argv[0] = sys.argv.pop(1)
+from runpy import run_path
+command = run_path(sys.argv[0])
+from mlcls.apis.cli import run_command
+try:
+    run_command(command['main'])
+finally:
+    names = sorted(path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm'))
+    print(f'rank {os.environ["RANK"]} threads:', *names, flush=True)
+"""
+
+
+@pytest.mark.parametrize('options', [[], ['--cfg-options', 'model.head.num_classes=7']], ids=['ends', 'fails'])
+def test_no_thread_of_the_process_group_outlives_a_command(
+    tiny_config: Path, tmp_path: Path, options: list[str]
+) -> None:
+    """One that is alive when the interpreter ends aborts the process now and then."""
+    script = tmp_path / 'list_threads.py'
+    script.write_text(LIST_THREADS)
+    done = torchrun(script, TOOLS / 'train.py', tiny_config, '--cfg-options', 'train_cfg.max_epochs=1', *options)
+    assert (done.returncode == 0) == (not options), done.stderr
+    threads = re.findall('rank . threads:(.*)', done.stdout)
+    assert len(threads) == 2
+    assert not any('gloo' in line for line in threads)
 
 
 @pytest.mark.parametrize(
