@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypedDict, overload
 
 import numpy as np
@@ -133,6 +134,65 @@ class LabelMatrix:
         np.cumsum(lengths, out=indptr[1:])
         entries = np.arange(indptr[-1]) + np.repeat(self.indptr[:-1][images] - indptr[:-1], lengths)
         return LabelMatrix(indptr, self.indices[entries], self.values[entries], self.num_classes, self.default)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelStatistics:
+    """How often classes are present and absent in what a training epoch draws; losses and heads are fitted to it.
+
+    Args:
+        labels: Labels of the N training images.
+        draws: (N,) mean number of times that an epoch draws each image; once each if None.
+    """
+
+    labels: LabelMatrix
+    draws: np.ndarray | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.labels.num_classes
+
+    def with_unknown_as_absent(self) -> LabelStatistics:
+        """The same labels with 0 in place of -1."""
+        labels = self.labels
+        values = np.where(labels.values == UNKNOWN, ABSENT, labels.values).astype(np.int8)
+        default = ABSENT if labels.default == UNKNOWN else labels.default
+        absent = LabelMatrix(labels.indptr, labels.indices, values, labels.num_classes, default)
+        return LabelStatistics(absent, self.draws)
+
+    @cached_property
+    def _image_draws(self) -> np.ndarray:
+        return np.ones(len(self.labels)) if self.draws is None else np.asarray(self.draws, np.float64)
+
+    def _count(self, value: int) -> np.ndarray:
+        labels = self.labels
+        draws = np.repeat(self._image_draws, np.diff(labels.indptr))
+        chosen = labels.values == value
+        counts = np.bincount(labels.indices[chosen], draws[chosen], self.num_classes).astype(np.float64)
+        if value == labels.default:
+            counts += self._image_draws.sum() - np.bincount(labels.indices, draws, self.num_classes)
+        return counts
+
+    @cached_property
+    def positives(self) -> np.ndarray:
+        """Draws of an epoch in which each class is present, float64 (C,)."""
+        return self._count(PRESENT)
+
+    @cached_property
+    def negatives(self) -> np.ndarray:
+        """Draws of an epoch in which each class is known to be absent, float64 (C,)."""
+        return self._count(ABSENT)
+
+    @cached_property
+    def prevalence(self) -> np.ndarray:
+        """Share of the known labels of each class that are positive, inside (0, 1) by Laplace's rule, float64 (C,)."""
+        return (self.positives + 1) / (self.positives + self.negatives + 2)
+
+    @cached_property
+    def labels_per_image(self) -> float:
+        """Mean number of labels that are present in an image drawn."""
+        return float(self.positives.sum() / self._image_draws.sum())
 
 
 class StringList(Sequence[str]):

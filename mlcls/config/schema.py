@@ -81,6 +81,7 @@ SLOTS = {
     'neck': Slot('MODELS'),
     'head': Slot('MODELS'),
     'loss': Slot('MODELS'),
+    'losses': Slot('MODELS'),
     'data_preprocessor': Slot('MODELS', 'ClsDataPreprocessor'),
     'init_cfg': Slot('WEIGHT_INITIALIZERS'),
     'dataset': Slot('DATASETS'),

@@ -94,6 +94,11 @@ class ClassBalancedDataset(Dataset):
             counts += systematic_draw(fractions, round(float(fractions.sum())), rng)
         return np.repeat(np.arange(len(counts)), counts)
 
+    @property
+    def draws(self) -> np.ndarray:
+        """Mean number of times that an epoch draws each image of the inner dataset, float64 (N,)."""
+        return np.ceil(self.repeat_factors) if self.rounding == 'up' else self.repeat_factors
+
     def epoch_indices(self, epoch: int) -> np.ndarray:
         """Indices into the inner dataset that make up an epoch, int64, sorted; always ``len(self)`` of them.
 

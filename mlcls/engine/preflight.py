@@ -59,7 +59,6 @@ def check_run(runner: Runner) -> None:
         for note in dataset.notes:
             runner.logger.warning(f'{name} data: {note}')
         check_classes(classes, dataset.metainfo['classes'], 'the training data', f'the {name} data')
-    _check_width(runner, len(classes))
     _check_best(runner, len(classes))
     _mention_thresholds(runner)
     _mention_schedule(runner)
@@ -70,13 +69,18 @@ def check_run(runner: Runner) -> None:
         )
 
 
-def _check_width(runner: Runner, num_classes: int) -> None:
-    head: Any = getattr(unwrap(runner.model), 'head', None)
-    width = getattr(head, 'num_classes', num_classes)
-    if width != num_classes:
+def check_width(model: nn.Module, classes: Sequence[str]) -> None:
+    """Refuse a head that is wider or narrower than the annotations.
+
+    Raises:
+        ConfigError: ``num_classes`` of the head is another number.
+    """
+    head: Any = getattr(model, 'head', None)
+    width = getattr(head, 'num_classes', len(classes))
+    if width != len(classes):
         raise ConfigError(
-            f'model.head.num_classes={width}, but the annotations have {num_classes} classes; set '
-            f'model.head.num_classes={num_classes}'
+            f'model.head.num_classes={width}, but the annotations have {len(classes)} classes; set '
+            f'model.head.num_classes={len(classes)}'
         )
 
 

@@ -76,7 +76,7 @@ class ImageClassifier(BaseModel):
         Args:
             inputs: (N, 3, H, W) float.
             targets: (N, C) labels; needed by ``'loss'``.
-            index: (N,) positions in the data set, handed through by ``'predict'``.
+            index: (N,) positions in the data set, handed to the loss, and through by ``'predict'``.
             mode: What to return.
 
         Returns:
@@ -92,7 +92,7 @@ class ImageClassifier(BaseModel):
         if self.head is None:
             raise ConfigError(f"ImageClassifier: mode '{mode}' needs a head; add head=dict(...) to the model")
         if mode == 'loss':
-            return self.head.loss(features, targets)
+            return self.head.loss(features, targets, index)
         if mode == 'predict':
             return {'scores': self.head.predict(features), 'targets': targets, 'index': index}
         raise ConfigError(f"ImageClassifier: unknown mode '{mode}'; choose from tensor, loss, predict")

@@ -8,9 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from mlcls.errors import ConfigError
+from mlcls.errors import ConfigError, did_you_mean
 from mlcls.models.base import BaseModule, InitCfg
+from mlcls.models.losses import MultiLabelLoss
 from mlcls.registry import MODELS
+from mlcls.structures import LabelStatistics
+
+#: What a head makes of logits.
+SCORES = ('calibrated', 'sigmoid')
 
 #: mmpretrain's start of a linear head.
 LINEAR_INIT: dict[str, Any] = dict(type='Normal', layer='Linear', std=0.01)
@@ -26,9 +31,11 @@ class MultiLabelClsHead(BaseModule):
             Metrics have their own; a run whose metrics decide otherwise says so.
         topk: Predict the k classes of highest score instead; used if ``thr`` is None.
         init_cfg: Initialisers.
+        score: ``'calibrated'``: scores are probabilities of the label, through the link of the loss, so that .5 means
+            the same after every loss; ``'sigmoid'``: the sigmoid of the logits.
 
     Raises:
-        ConfigError: ``thr`` outside [0, 1] or ``topk`` below 1.
+        ConfigError: ``thr`` outside [0, 1], ``topk`` below 1, or another ``score``.
     """
 
     def __init__(
@@ -37,14 +44,18 @@ class MultiLabelClsHead(BaseModule):
         thr: float | None = None,
         topk: int | None = None,
         init_cfg: InitCfg = None,
+        score: str = 'calibrated',
     ) -> None:
         super().__init__(init_cfg)
+        if score not in SCORES:
+            raise ConfigError(f"{type(self).__name__}: unknown score '{score}'{did_you_mean(str(score), SCORES)}")
         if thr is not None and not 0 <= thr <= 1:
             raise ConfigError(f'{type(self).__name__}: thr must be in [0, 1], got {thr}')
         if topk is not None and topk < 1:
             raise ConfigError(f'{type(self).__name__}: topk must be at least 1, got {topk}')
         self.thr = 0.5 if thr is None and topk is None else thr
         self.topk = topk
+        self.score = score
         loss = loss or dict(type='CrossEntropyLoss', use_sigmoid=True)
         self.loss_module: Any = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
 
@@ -52,12 +63,15 @@ class MultiLabelClsHead(BaseModule):
         """Features of the stages to logits, (N, C) float32."""
         return features[-1].float()
 
-    def loss(self, features: Sequence[torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    def loss(
+        self, features: Sequence[torch.Tensor], targets: torch.Tensor, index: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Loss of a batch, summed over classes and averaged over images.
 
         Args:
             features: Output of backbone and neck.
             targets: (N, C), 1, 0, -1 (unknown) or soft values.
+            index: (N,) positions of the images in the data set, for losses that remember something of each.
         """
         logits = self(features)
         if logits.shape != targets.shape:
@@ -65,11 +79,15 @@ class MultiLabelClsHead(BaseModule):
                 f'the head gives {logits.shape[1]} logits, the data have {targets.shape[1]} classes; set '
                 f'model.head.num_classes={targets.shape[1]}'
             )
-        return {'loss': self.loss_module(logits, targets, avg_factor=len(logits))}
+        return {'loss': self.loss_module(logits, targets, avg_factor=len(logits), index=index)}
 
     def predict(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Scores of a batch through the link of the loss, (N, C) float32 in [0, 1]."""
-        return self.loss_module.link(self(features))
+        """Scores of a batch, (N, C) float32 in [0, 1]."""
+        return self.scores(self(features))
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (N, C) to scores, float32 in [0, 1]: through the link of the loss, or the sigmoid."""
+        return self.loss_module.link(logits) if self.score == 'calibrated' else logits.float().sigmoid()
 
 
 @MODELS.register_module()
@@ -83,6 +101,9 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
         thr: See :class:`MultiLabelClsHead`.
         topk: See :class:`MultiLabelClsHead`.
         init_cfg: Initialisers.
+        score: See :class:`MultiLabelClsHead`.
+        prior_bias: Start with the bias whose score is the share of positives of each class in the training labels, so
+            that the first steps are not spent on learning that most labels are absent.
 
     Raises:
         ConfigError: ``num_classes`` or ``in_channels`` below 1; features of another length.
@@ -96,8 +117,10 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
         thr: float | None = None,
         topk: int | None = None,
         init_cfg: InitCfg = LINEAR_INIT,
+        score: str = 'calibrated',
+        prior_bias: bool = False,
     ) -> None:
-        super().__init__(loss, thr, topk, init_cfg)
+        super().__init__(loss, thr, topk, init_cfg, score)
         if num_classes < 1 or in_channels < 1:
             raise ConfigError(
                 f'{type(self).__name__}: num_classes and in_channels must be at least 1, got '
@@ -105,7 +128,25 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
             )
         self.num_classes = num_classes
         self.in_channels = in_channels
+        self.prior_bias = prior_bias
         self.fc = nn.Linear(in_channels, num_classes)
+        for module in self.loss_module.modules():
+            if isinstance(module, MultiLabelLoss):
+                module.set_classes(num_classes)
+
+    def start_bias(self, statistics: LabelStatistics) -> dict[str, torch.Tensor]:
+        """With ``prior_bias``, set the bias from the training labels; called after the weights are initialised.
+
+        Returns:
+            The bias, by name, for the log; empty without ``prior_bias``.
+        """
+        if not self.prior_bias:
+            return {}
+        prevalence = torch.from_numpy(statistics.prevalence).to(self.fc.bias.device)
+        with torch.no_grad():
+            to_logits = self.loss_module.prior_logits if self.score == 'calibrated' else torch.logit
+            self.fc.bias.copy_(to_logits(prevalence))
+        return {'bias': self.fc.bias.detach()}
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Feature vectors (N, in_channels) of the last stage to logits (N, C) float32."""
