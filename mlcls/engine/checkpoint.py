@@ -17,6 +17,7 @@ from torch import nn
 import mlcls
 from mlcls.config import to_plain
 from mlcls.errors import CheckpointError
+from mlcls.models.fitting import training_state
 
 if TYPE_CHECKING:
     from mlcls.engine.runner import Runner
@@ -79,6 +80,7 @@ def make_payload(runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
             },
         },
         'state_dict': unwrap(runner.model).state_dict(),
+        'training_state': training_state(unwrap(runner.model)),
         'optimizer': runner.optim_wrapper.state_dict(),
         'param_schedulers': [scheduler.state_dict() for scheduler in schedulers],
     }

@@ -85,8 +85,8 @@ def init_distributed(launcher: str, backend: str | None = None, timeout: float =
 def close_distributed() -> None:
     """Leave the process group, if there is one, so that the processes end without warnings.
 
-    Objects that refer to each other (a runner and its loops) keep the group's threads running; threads that outlive the
-    interpreter abort the process (`terminate called without an active exception`). So what is no longer used goes first.
+    Objects that refer to each other (a runner and its loops) keep the group's threads running, and threads that outlive
+    the interpreter abort the process (`terminate called without an active exception`): unused objects go first.
     """
     if distributed.is_available() and distributed.is_initialized():
         gc.collect()

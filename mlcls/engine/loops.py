@@ -13,6 +13,7 @@ from torch import nn
 from mlcls.engine.amp import autocast_dtype
 from mlcls.errors import ConfigError
 from mlcls.evaluation import EvaluationResult, Evaluator
+from mlcls.models.fitting import losses_of
 from mlcls.registry import LOOPS
 from mlcls.structures import Batch
 
@@ -54,8 +55,13 @@ class TrainLoop(EpochBasedTrainLoop):
         """One epoch. Normalisation statistics are averaged over the ranks before anything is saved."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
+        losses = losses_of(self.runner.model).values()
+        for loss in losses:
+            loss.start_epoch(self._epoch)
         for number, batch in enumerate(self.dataloader):
             self.run_iter(number, batch)
+        for loss in losses:
+            loss.end_epoch()
         _average_statistics(self.runner.model)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1

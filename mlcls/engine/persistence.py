@@ -21,6 +21,7 @@ from mlcls.engine.checkpoint import (
 from mlcls.engine.preflight import check_classes
 from mlcls.errors import CheckpointError
 from mlcls.fileio import read_checkpoint, write_atomic
+from mlcls.models.fitting import load_training_state
 from mlcls.models.initialize import find_state_dict, load_weights, resolve_checkpoint
 
 
@@ -110,6 +111,7 @@ class Persistence(MMEngineRunner):
         if meta['seed'] != self.seed:
             self._take_over_seed(meta['seed'])
         check_same_optimisation(self, checkpoint, filename)
+        load_training_state(unwrap(self.model), checkpoint.get('training_state', {}))
         if resume_optimizer:
             self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
         if resume_param_scheduler:

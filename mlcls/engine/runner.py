@@ -17,14 +17,16 @@ from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mlcls.engine.checkpoint import unwrap
 from mlcls.engine.distributed import init_distributed
-from mlcls.engine.hooks import ProgressHook
 from mlcls.engine.logs import log_to_file, make_logger
 from mlcls.engine.persistence import Persistence
-from mlcls.engine.preflight import check_batches, check_run
+from mlcls.engine.preflight import check_batches, check_run, check_width
 from mlcls.errors import ConfigError
 from mlcls.evaluation import Evaluator, build_evaluator
+from mlcls.models.fitting import fit_losses, start_biases
 from mlcls.registry import FUNCTIONS, MODEL_WRAPPERS, RUNNERS
+from mlcls.structures import LabelStatistics
 
 
 @RUNNERS.register_module()
@@ -38,6 +40,8 @@ class Runner(Persistence):
     """
 
     _timestamp: str
+    _statistics: LabelStatistics | None = None
+    _train_dataloader: Any
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """As in mmengine, but the process group also starts on a machine without a GPU."""
@@ -107,6 +111,7 @@ class Runner(Persistence):
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Move the model to its device and, with several processes, wrap it for DDP."""
+        self._fit_losses(model)
         if self.cfg.get('channels_last', False):
             model = model.to(memory_format=torch.channels_last)
         model = model.to(get_device())
@@ -125,6 +130,20 @@ class Runner(Persistence):
         }
         devices = [torch.cuda.current_device()] if on_gpu else None
         return MODEL_WRAPPERS.build(settings, default_args={'module': model, 'device_ids': devices})
+
+    def _fit_losses(self, model: nn.Module) -> None:
+        """Read the training labels, and let the losses take from them what the config leaves open."""
+        if self._train_dataloader is None:
+            return
+        if isinstance(self._train_dataloader, dict):
+            self._train_dataloader = self.build_dataloader(self._train_dataloader, seed=self.seed)
+        dataset = self._train_dataloader.dataset
+        if not hasattr(dataset, 'labels'):
+            return  # refused by check_run, with the reason
+        check_width(model, dataset.metainfo['classes'])
+        self._statistics = LabelStatistics(dataset.labels, getattr(dataset, 'draws', None))
+        for sentence in fit_losses(model, self._statistics):
+            self.logger.info(sentence)
 
     def build_dataloader(
         self,
@@ -170,6 +189,9 @@ class Runner(Persistence):
         """Check that all parts of the run agree, then fill the weights."""
         check_run(self)
         super()._init_model_weights()
+        if self._statistics is not None:
+            for sentence in start_biases(unwrap(self.model), self._statistics):
+                self.logger.info(sentence)
 
     @master_only
     def dump_config(self) -> None:
@@ -185,7 +207,7 @@ class Runner(Persistence):
             yield
         finally:
             for hook in self.hooks:
-                if isinstance(hook, ProgressHook):
+                if hasattr(hook, 'close'):
                     hook.close()
             self.visualizer.close()
 

@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from mlcls.engine.hooks import CheckpointHook, FiniteLossHook
 from mlcls.engine.hooks.checkpoint import is_better_lower
-from mlcls.errors import ConfigError
+from mlcls.errors import ConfigError, TrainingError
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
@@ -55,6 +57,18 @@ def test_best_of_a_row(rule: str | None, name: str, scores: list[float], best: f
 def test_checkpoint_settings_that_cannot_work_are_refused(settings: dict) -> None:
     with pytest.raises(ConfigError, match='CheckpointHook'):
         CheckpointHook(**settings)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run() -> None:
+    """On a GPU nobody waits for the logits to be looked at; the hook looks at the loss now and then."""
+    runner = SimpleNamespace(epoch=2, iter=48, work_dir='runs/x')
+    hook = FiniteLossHook(interval=50)
+    hook.after_train_iter(runner, 48, outputs={'loss': torch.tensor(torch.inf)})  # not looked at yet
+    runner.iter = 49
+    with pytest.raises(
+        TrainingError, match=r'the loss became inf in epoch 3, by iteration 50.*Lower the learning rate'
+    ):
+        hook.after_train_iter(runner, 49, outputs={'loss': torch.tensor(1.0)})
 
 
 def test_finite_loss_interval() -> None:

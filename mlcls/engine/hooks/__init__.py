@@ -1,8 +1,9 @@
 """Hooks: what happens beside the training step."""
 
 from mlcls.engine.hooks.checkpoint import CheckpointHook
+from mlcls.engine.hooks.diagnosis import LossDiagnosisHook
 from mlcls.engine.hooks.finite_loss import FiniteLossHook
 from mlcls.engine.hooks.logger import LoggerHook
 from mlcls.engine.hooks.progress import ProgressHook
 
-__all__ = ['CheckpointHook', 'FiniteLossHook', 'LoggerHook', 'ProgressHook']
+__all__ = ['CheckpointHook', 'FiniteLossHook', 'LoggerHook', 'LossDiagnosisHook', 'ProgressHook']
