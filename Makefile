@@ -7,7 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN = work_dirs/$(basename $(notdir $(CONFIG)))
 
-.PHONY: setup data train test lint bench-metrics clean
+.PHONY: setup data train test lint bench-metrics bench-losses compare-losses clean
 
 setup: $(VENV)/installed
 
@@ -33,6 +33,14 @@ lint: setup
 
 bench-metrics: setup
 	$(PY) tools/benchmarks/bench_metrics.py
+
+# Speed and memory of the losses; the line is kept for docs/losses.md.
+bench-losses: setup
+	$(PY) tools/benchmarks/bench_losses.py
+
+# Trains every config in configs/losses with 3 seeds and writes the tables of docs/losses.md; goes on where it was stopped.
+compare-losses: data
+	$(PY) tools/benchmarks/compare_losses.py
 
 clean:
 	rm -rf $(VENV) data/multidigits .mypy_cache .ruff_cache .pytest_cache

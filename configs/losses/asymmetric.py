@@ -1,0 +1,8 @@
+"""Asymmetric loss, mmpretrain's defaults: gradient through the weights.
+
+python tools/train.py configs/losses/asymmetric.py
+"""
+
+_base_ = '../resnet18w16_ml.py'
+
+model = dict(head=dict(loss=dict(_delete_=True, type='AsymmetricLoss', gamma_pos=0.0, gamma_neg=4.0, clip=0.05)))
