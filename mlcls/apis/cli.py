@@ -78,7 +78,7 @@ def message_of(error: UserError) -> str:
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Run a command line: an error of the user's is one message and exit code 2, Ctrl-C exit code 130."""
+    """Run a command line: an error of the user's is one message and exit code 2, Ctrl-C is 130, a closed pipe 141."""
     from mlcls.engine.distributed import close_distributed
 
     try:
@@ -97,6 +97,9 @@ def _exit_code(main: Callable[[], object]) -> int:
         rank = os.environ.get('RANK', '0')
         print(f'{"" if rank == "0" else f"[rank {rank}] "}error: {message_of(error)}', file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor must the last flush complain
+        return 141
     except KeyboardInterrupt:
         print('interrupted; to go on later, run the same command with --resume', file=sys.stderr)
         return 130

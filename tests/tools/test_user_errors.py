@@ -198,6 +198,13 @@ def test_weights_without_config(trained: Path, tmp_path: Path) -> None:
     assert run('test', trained / 'tiny.py', tmp_path / 'weights.pth').returncode == 0
 
 
+def test_a_reader_that_has_seen_enough(trained: Path) -> None:
+    command = f'{sys.executable} {TOOLS / "test.py"} {trained} | head -n 1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(['bash', '-c', command], capture_output=True, text=True)
+    assert 'Traceback' not in done.stderr and 'Broken' not in done.stderr
+    assert done.returncode in (0, 141)  # 0 if it was faster than its reader
+
+
 def test_arguments_of_test(trained: Path, tmp_path: Path) -> None:
     expect(run('test', trained / 'tiny.py'), 'is a config; name a checkpoint')
     expect(run('test', tmp_path), 'no checkpoint in this folder')

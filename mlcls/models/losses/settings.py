@@ -137,7 +137,8 @@ class Settings(nn.Module):
             ConfigError: It is none of them.
         """
         if value not in choices:
-            raise ConfigError(f"{self.name}: unknown {name} '{value}'{did_you_mean(str(value), choices)}")
+            adjective = 'impossible' if name == 'unknown' else 'unknown'
+            raise ConfigError(f"{self.name}: {adjective} {name} '{value}'{did_you_mean(str(value), choices)}")
 
     def check_range(
         self, name: str, value: object, low: float = -math.inf, high: float = math.inf, below: bool = False

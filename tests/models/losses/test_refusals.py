@@ -99,7 +99,8 @@ def test_a_loss_of_the_batch(cfg: dict[str, Any]) -> None:
 @every_loss(without=('WeightedSum',))
 @pytest.mark.parametrize('name, value', [('reduction', 'avg'), ('unknown', 'drop'), ('reduction', None)])
 def test_unknown_choices(cfg: dict[str, Any], name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{cfg['type']}: unknown {name} '{value}'; (choose from|did you mean)"):
+    words = 'impossible unknown' if name == 'unknown' else f'unknown {name}'
+    with pytest.raises(ConfigError, match=f"{cfg['type']}: {words} '{value}'; (choose from|did you mean)"):
         build({**cfg, name: value})
 
 
@@ -110,7 +111,7 @@ def test_unknown_reduction_of_a_call(cfg: dict[str, Any]) -> None:
 
 
 def test_unobserved_labels_are_only_for_incomplete_data() -> None:
-    with pytest.raises(ConfigError, match=r"FocalLoss: unknown unknown 'unobserved'; choose from ignore, negative"):
+    with pytest.raises(ConfigError, match=r"FocalLoss: impossible unknown 'unobserved'; choose from ignore, negative"):
         MODELS.build(dict(type='FocalLoss', unknown='unobserved'))
 
 
