@@ -34,7 +34,7 @@ lint: setup
 bench-metrics: setup
 	$(PY) tools/benchmarks/bench_metrics.py
 
-# Speed and memory of the losses; the line is kept for docs/losses.md.
+# Speed and memory of the losses; the script's --out keeps the line for docs/losses.md.
 bench-losses: setup
 	$(PY) tools/benchmarks/bench_losses.py
 

@@ -317,6 +317,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--no-compile', action='store_true')
     parser.add_argument('--all', action='store_true', help='also every registered loss')
+    parser.add_argument('--out', type=Path, help='also write the last line to this file, for docs/losses.md')
     options = parser.parse_args()
     if options.rounds < 1 or options.threads < 1:
         parser.error('--rounds and --threads must be at least 1')
@@ -342,6 +343,8 @@ def main() -> None:
         'rounds': options.rounds,
         'results': results,
     }
+    if options.out:
+        options.out.write_text(json.dumps(figures, indent=1) + '\n')
     print(json.dumps(figures))
 
 

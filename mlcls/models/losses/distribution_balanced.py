@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 from mlcls.models.losses.base import MultiLabelLoss, Shared, known_labels
 from mlcls.models.losses.link import LinkCurve
 from mlcls.models.losses.numerics import power
+from mlcls.models.losses.weights import positive_counts
 from mlcls.registry import MODELS
 from mlcls.structures import ABSENT, PRESENT, LabelStatistics
 
@@ -103,12 +104,13 @@ class DistributionBalancedLoss(MultiLabelLoss):
         self.check_range('gamma', gamma, 0)
         self.rebalancing = (alpha, beta, mu)
         self.init_bias, self.neg_scale, self.gamma = init_bias, neg_scale, gamma
-        for name, rule in (('counts', _counts), ('shift', self._shift), ('odds_of_weights', self._odds_of_weights)):
-            self.add_class_setting(name, name, {name: rule})
+        rules = {'counts': positive_counts, 'shift': self._shift, 'odds_of_weights': self._odds_of_weights}
+        for name in rules:
+            self.add_class_setting(name, name, rules)
 
     def _shift(self, statistics: LabelStatistics) -> np.ndarray:
         drawn = statistics.positives + statistics.negatives
-        share = np.clip(_counts(statistics), 0.5, np.maximum(drawn - 0.5, 0.5))
+        share = np.clip(positive_counts(statistics), 0.5, np.maximum(drawn - 0.5, 0.5))
         return -np.log(np.maximum(drawn / share - 1, 1e-6)) * self.init_bias / self.neg_scale
 
     def _odds_of_weights(self, statistics: LabelStatistics) -> np.ndarray:
@@ -116,7 +118,7 @@ class DistributionBalancedLoss(MultiLabelLoss):
         chosen = np.unique(np.linspace(0, len(statistics.labels) - 1, SAMPLE).astype(np.int64))
         marks = statistics.labels.select(chosen).dense()
         labels, absent = (torch.from_numpy(marks == value).double() for value in (PRESENT, ABSENT))
-        counts = torch.from_numpy(_counts(statistics))
+        counts = torch.from_numpy(positive_counts(statistics))
         draws = torch.ones(len(chosen), 1).double()
         if statistics.draws is not None:
             draws = torch.from_numpy(np.asarray(statistics.draws, np.float64)[chosen])[:, None]
@@ -138,7 +140,3 @@ class DistributionBalancedLoss(MultiLabelLoss):
             scale, gamma = self.neg_scale, self.gamma
             self._curve = LinkCurve(lambda x, y: negative_tolerant_focal(x, y, scale, gamma))
         return (self._curve(logits.float() + self.values('shift')) + self.values('odds_of_weights')).sigmoid()
-
-
-def _counts(statistics: LabelStatistics) -> np.ndarray:
-    return np.maximum(statistics.positives, 1.0)

@@ -39,3 +39,13 @@ def power(base: torch.Tensor, exponent: float) -> torch.Tensor:
         square = base * base
         return square if exponent == 2 else square * (base if exponent == 3 else square)
     return base**exponent
+
+
+def weighted_terms(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``log(w e^x)``, the terms of a weighted log-sum-exp; minus infinity, without a gradient, where w is 0.
+
+    Args:
+        x: Any shape.
+        weight: w, same shape, at least 0.
+    """
+    return torch.where(weight > 0, x + weight.clamp(min=torch.finfo(x.dtype).tiny).log(), -torch.inf)

@@ -8,6 +8,7 @@ from typing_extensions import Unpack
 
 from mlcls.errors import ConfigError
 from mlcls.models.losses.base import MultiLabelLoss, Shared, known_labels
+from mlcls.models.losses.numerics import weighted_terms
 from mlcls.registry import MODELS
 
 
@@ -36,15 +37,10 @@ def _one_way(x: torch.Tensor, labels: torch.Tensor, known: torch.Tensor, t_pos: 
     chosen = (labels > 0).any(dim=1)
     # Rows without a negative cost nothing; softplus of minus infinity would have no gradient.
     paired = chosen & (away > 0).any(dim=1)
-    hardest = t_pos * _weighted_lse(-x[paired] / t_pos, labels[paired]) + t_neg * _weighted_lse(
-        x[paired] / t_neg, away[paired]
-    )
+    positives = weighted_terms(-x[paired] / t_pos, labels[paired])
+    negatives = weighted_terms(x[paired] / t_neg, away[paired])
+    hardest = t_pos * positives.logsumexp(dim=1) + t_neg * negatives.logsumexp(dim=1)
     return F.softplus(hardest).sum() / chosen.sum().clamp(min=1)
-
-
-def _weighted_lse(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    terms = torch.where(weight > 0, x + weight.clamp(min=torch.finfo(x.dtype).tiny).log(), -torch.inf)
-    return torch.logsumexp(terms, dim=1)
 
 
 @MODELS.register_module()

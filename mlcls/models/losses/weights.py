@@ -13,12 +13,12 @@ BETA = 0.999
 
 def balanced_weights(statistics: LabelStatistics) -> np.ndarray:
     """Inverse number of positives, with a mean of 1, (C,)."""
-    return _mean_one(1 / _counts(statistics))
+    return _mean_one(1 / positive_counts(statistics))
 
 
 def sqrt_inverse_weights(statistics: LabelStatistics) -> np.ndarray:
     """Inverse square root of the number of positives, with a mean of 1, (C,)."""
-    return _mean_one(1 / np.sqrt(_counts(statistics)))
+    return _mean_one(1 / np.sqrt(positive_counts(statistics)))
 
 
 def effective_number_weights(statistics: LabelStatistics, beta: float = BETA) -> np.ndarray:
@@ -26,16 +26,17 @@ def effective_number_weights(statistics: LabelStatistics, beta: float = BETA) ->
 
     Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019.
     """
-    return _mean_one((1 - beta) / -np.expm1(_counts(statistics) * np.log(beta)))
+    return _mean_one((1 - beta) / -np.expm1(positive_counts(statistics) * np.log(beta)))
 
 
 def negatives_per_positive(statistics: LabelStatistics) -> np.ndarray:
     """Known negatives over positives, (C,): weighs both sides of a class alike. 1 for a class without either."""
-    ratio = statistics.negatives / _counts(statistics)
+    ratio = statistics.negatives / positive_counts(statistics)
     return np.where((statistics.positives > 0) & (statistics.negatives > 0), ratio, 1.0)
 
 
-def _counts(statistics: LabelStatistics) -> np.ndarray:
+def positive_counts(statistics: LabelStatistics) -> np.ndarray:
+    """Positives of each class, at least 1, (C,)."""
     return np.maximum(statistics.positives, 1.0)
 
 

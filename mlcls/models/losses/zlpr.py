@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from mlcls.models.losses.base import MultiLabelLoss, known_labels
+from mlcls.models.losses.numerics import weighted_terms
 from mlcls.registry import MODELS
 
 
@@ -27,8 +28,7 @@ def zlpr_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 def _log_one_plus_sum(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """``log(1 + sum_c w e^x)`` over the last dimension; terms of weight 0 are left out, gradient included."""
-    terms = torch.where(weight > 0, x + weight.clamp(min=torch.finfo(x.dtype).tiny).log(), -torch.inf)
-    return torch.logsumexp(F.pad(terms, (1, 0)), dim=-1)
+    return F.pad(weighted_terms(x, weight), (1, 0)).logsumexp(dim=-1)
 
 
 @MODELS.register_module()
