@@ -93,6 +93,7 @@ def _exit_code(main: Callable[[], object]) -> int:
     # A function of its own: when it returns, nothing of the run (an error's frames hold it) is alive any more.
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         rank = os.environ.get('RANK', '0')
         print(f'{"" if rank == "0" else f"[rank {rank}] "}error: {message_of(error)}', file=sys.stderr)

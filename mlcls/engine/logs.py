@@ -24,13 +24,27 @@ def make_logger(name: str, log_file: Path, level: int | str) -> MMLogger:
         level: Least level that is logged.
     """
     logger = MMLogger.get_instance(name, logger_name='mlcls', log_level=level, log_file=str(log_file))
-    for handler in logger.handlers:
+    for number, handler in enumerate(logger.handlers):
         if isinstance(handler, logging.FileHandler):
             handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
-        else:
-            handler.setFormatter(_ConsoleFormatter())
-            handler.addFilter(_for_console)
+        elif not isinstance(handler, ConsoleHandler):
+            logger.handlers[number] = ConsoleHandler(handler.level)
     return logger
+
+
+class ConsoleHandler(logging.StreamHandler):
+    """Writes to stdout what a person needs; a console that is gone (a closed pipe) does not disturb the run."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(sys.stdout)
+        self.setLevel(level)
+        self.setFormatter(_ConsoleFormatter())
+        self.addFilter(_for_console)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """As in logging, which prints a traceback, but for a closed pipe: the log file has the line."""
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
 
 
 class _ConsoleFormatter(logging.Formatter):

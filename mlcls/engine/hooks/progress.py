@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mlcls.engine.logs import on_terminal
+from mlcls.engine.logs import ConsoleHandler, on_terminal
 from mlcls.registry import HOOKS
 
 
@@ -46,7 +46,7 @@ class ProgressHook(Hook):
         )
         self._progress.start()
         for handler in runner.logger.handlers:
-            if type(handler) is logging.StreamHandler:
+            if isinstance(handler, ConsoleHandler):
                 handler.setStream(sys.stdout)  # the bar's own stdout now, which prints above the bar
                 handler.addFilter(_is_no_step)
 
