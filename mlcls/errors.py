@@ -21,6 +21,19 @@ class DataError(UserError, ValueError):
     """An annotation file or an image cannot be used."""
 
 
+class SplitError(DataError):
+    """Annotations hold several parts, and it was not said which is meant.
+
+    Args:
+        message: What to show.
+        splits: Names of the parts.
+    """
+
+    def __init__(self, message: str, splits: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.splits = tuple(splits)
+
+
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint or weights file cannot be used."""
 

@@ -12,6 +12,9 @@ import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+# Tests must not leave anything in the cache of annotations, nor find anything there.
+os.environ.setdefault('MLCLS_CACHE', 'off')
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # A busy machine is no failure: examples may take as long as they take.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mlcls.errors import DataError, did_you_mean
-from mlcls.structures import Annotations, LabelMatrix
+from mlcls.structures import Annotations
 
-from .files import read_file_text
+from .files import read_lines
 
 
 def check_classes(names: object, where: str) -> tuple[str, ...]:
@@ -49,7 +50,10 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         DataError: If it cannot be read or a name cannot be used.
     """
-    return check_classes(read_file_text(path).rstrip().split('\n'), str(path))
+    names = list(read_lines(path))
+    while not names[-1].strip():
+        names.pop()
+    return check_classes(names, str(path))
 
 
 def order_classes(annotations: Annotations, classes: Sequence[str] | None, where: str) -> Annotations:
@@ -79,8 +83,13 @@ def order_classes(annotations: Annotations, classes: Sequence[str] | None, where
                 f"{where}: class '{name}' of the annotations is not among the {len(wanted)} classes of the "
                 f'config{did_you_mean(name, wanted)}'
             )
-    places = np.array([wanted.index(name) for name in have], np.int32)
-    labels = annotations.labels
-    labels = LabelMatrix(labels.indptr, places[labels.indices], labels.values, labels.num_classes, labels.default)
     note = f'{where}: the config lists the classes in another order, which the labels now follow'
-    return Annotations(wanted, annotations.img_paths, labels, (*annotations.notes, note))
+    return replace(sort_classes(annotations, wanted), notes=(*annotations.notes, note))
+
+
+def sort_classes(annotations: Annotations, wanted: Sequence[str]) -> Annotations:
+    """Put the labels in another order of the same classes."""
+    number = {name: place for place, name in enumerate(wanted)}
+    places = np.array([number[name] for name in annotations.classes], np.int32)
+    labels = replace(annotations.labels, indices=places[annotations.labels.indices])
+    return replace(annotations, classes=tuple(wanted), labels=labels)

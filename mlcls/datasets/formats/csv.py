@@ -11,41 +11,20 @@ Comma, semicolon and tab separate columns, whichever the header uses most.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from mlcls.errors import DataError, did_you_mean
 from mlcls.structures import ABSENT, PRESENT, UNKNOWN, Annotations
 
 from .builder import AnnotationsBuilder
 from .classes import check_classes
-from .files import read_file_text, shown
+from .files import shown
+from .head import Head
+from .table import Table
 
-#: Names by which the column of image paths is recognised, in lower case without ``_``, ``-`` and spaces.
-PATH_COLUMNS = frozenset(
-    (
-        'filename',
-        'file',
-        'filepath',
-        'path',
-        'img',
-        'imgpath',
-        'imgname',
-        'imgfile',
-        'image',
-        'imagepath',
-        'imagename',
-        'imagefile',
-        'imagefilename',
-        'fname',
-    )
-)
-SPLIT_COLUMN = 'split'
-_CELLS = {
+#: What a cell says.
+CELLS = {
     '1': PRESENT,
     '0': ABSENT,
     '-1': UNKNOWN,
@@ -79,72 +58,18 @@ def read_csv(
     Raises:
         DataError: If it cannot be used; the message names file, line, image and column.
     """
-    rows = _rows(path)
-    header = [name.strip() for name in next(rows)[1]]
     taken = None if classes is None else check_classes(classes, 'classes')
-    images = _path_column(path, header, path_column, taken or ())
-    splits = _split_column(header, taken or ())
-    columns = _class_columns(path, header, taken, {images, splits})
+    table = Table(path, split, path_column, taken or ())
+    header = table.header
+    columns = _class_columns(path, header, taken, {table.images, table.splits})
     builder = AnnotationsBuilder(path, tuple(header[column] for column in columns), 'line')
-    unused = [name for column, name in enumerate(header) if column not in {images, splits, *columns}]
+    unused = [name for column, name in enumerate(header) if column not in {table.images, table.splits, *columns}]
     if unused:
         builder.notes.append(f'{path}: columns not used: {", ".join(unused)}')
-    found: Counter[str] = Counter()
-    empty = 0
-    for line, row in rows:
-        if len(row) != len(header):
-            raise DataError(f'{path}, line {line}: has {len(row)} cells, the header has {len(header)}')
-        if splits is not None:
-            found[row[splits].strip()] += 1
-            if split is not None and row[splits].strip() != split:
-                continue
-        empty += _add_row(builder, line, row[images].strip(), row, columns)
-    _check_split(path, split, splits, found)
+    empty = sum(_add_row(builder, line, img_path, row, columns) for line, img_path, row in table.rows())
     if empty:
         builder.notes.append(f'{path}: {empty} empty cells are taken as unknown')
     return builder.build()
-
-
-def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, with the line on which each ends."""
-    text = read_file_text(path)
-    header = text.lstrip().split('\n', 1)[0]
-    delimiter = max(',;\t', key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter, strict=True)
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise DataError(f'{path}, line {reader.line_num}: not valid CSV: {error}') from None
-
-
-def _path_column(path: str | os.PathLike[str], header: list[str], name: str | None, classes: Sequence[str]) -> int:
-    if name is not None:
-        if name not in header:
-            raise DataError(f"{path}: has no column '{name}'{did_you_mean(name, header)}")
-        return header.index(name)
-    found = [
-        column
-        for column, title in enumerate(header)
-        if title not in classes and re.sub(r'[-_ ]', '', title).lower() in PATH_COLUMNS
-    ]
-    if not found:
-        raise DataError(
-            f'{path}: no column is recognised as the image path among {shown(header)}; the first row must '
-            "name the columns; say which one with path_column='...'"
-        )
-    if len(found) > 1:
-        names = ', '.join(header[column] for column in found)
-        raise DataError(f"{path}: several columns look like the image path ({names}); say which with path_column='...'")
-    return found[0]
-
-
-def _split_column(header: list[str], classes: Sequence[str]) -> int | None:
-    for column, title in enumerate(header):
-        if title.lower() == SPLIT_COLUMN and title not in classes:
-            return column
-    return None
 
 
 def _class_columns(
@@ -170,9 +95,9 @@ def _class_columns(
 
 def _add_row(builder: AnnotationsBuilder, line: int, img_path: str, row: list[str], columns: list[int]) -> int:
     """Add one image; returns the number of empty cells."""
-    values = [_CELLS.get(row[column]) for column in columns]
+    values = [CELLS.get(row[column]) for column in columns]
     if None in values:
-        values = [_CELLS.get(row[column].strip().lower()) for column in columns]
+        values = [CELLS.get(row[column].strip().lower()) for column in columns]
     if None in values:
         number = values.index(None)
         cell = shown(row[columns[number]])
@@ -186,17 +111,6 @@ def _add_row(builder: AnnotationsBuilder, line: int, img_path: str, row: list[st
     return sum(not row[column].strip() for column in columns) if unknown else 0
 
 
-def _check_split(path: str | os.PathLike[str], split: str | None, column: int | None, found: Counter[str]) -> None:
-    shares = ', '.join(f"'{name}' ({count})" for name, count in found.most_common(12))
-    if split is None:
-        if len(found) > 1:
-            raise DataError(f"{path}: has a '{SPLIT_COLUMN}' column with {shares}; say which one with split='...'")
-    elif column is None:
-        raise DataError(f"{path}: split='{split}' was asked for, but there is no '{SPLIT_COLUMN}' column")
-    elif split not in found:
-        raise DataError(f"{path}: no row has split '{split}'; there are {shares or 'no rows'}{_near(split, found)}")
-
-
-def _near(split: str, found: Counter[str]) -> str:
-    near = did_you_mean(split, found)
-    return near if 'did you mean' in near else ''
+def recognise(head: Head) -> str:
+    """Why a file looks like this format, or nothing."""
+    return f"its extension '{head.extension}'" if head.extension in ('.csv', '.tsv') else ''

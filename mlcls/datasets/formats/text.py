@@ -21,7 +21,8 @@ from mlcls.structures import Annotations
 
 from .builder import AnnotationsBuilder
 from .classes import check_classes
-from .files import read_file_text
+from .files import read_lines
+from .head import Head
 
 #: Endings by which a path with spaces is told from what follows it.
 IMAGE_EXTENSIONS = ('jpg', 'jpeg', 'png', 'bmp', 'webp', 'tif', 'tiff', 'gif', 'ppm', 'pgm', 'jfif', 'jp2')
@@ -46,11 +47,10 @@ def read_text(path: str | os.PathLike[str], classes: Sequence[str] | None = None
             "classes='classes.txt' (one name a line)"
         )
     builder = AnnotationsBuilder(path, check_classes(classes, 'classes'), 'line')
-    for number, line in enumerate(read_file_text(path).split('\n'), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
             img_path, words = split_line(line.strip())
-            ids = [int(word) if _INTEGER.fullmatch(word) else _number(word) for word in words]
-            builder.add(number, img_path, builder.check_ids(ids, number, img_path, 'the label list'))
+            builder.add(number, img_path, builder.check_ids(_ids(words), number, img_path, 'the label list'))
     return builder.build()
 
 
@@ -62,7 +62,14 @@ def split_line(line: str) -> tuple[str, list[str]]:
         img_path, rest = match[1], match[2] or ''
     else:
         img_path, rest = [*line.split(None, 1), ''][:2]
-    return img_path.strip(), [word for word in re.split(r'[\s,]+', rest) if word]
+    return img_path.strip(), rest.replace(',', ' ').split()
+
+
+def _ids(words: list[str]) -> list[int | float | str]:
+    digits = ''.join(words)
+    if digits.isascii() and digits.isdecimal():  # nearly always, and much faster than to ask of each
+        return list(map(int, words))
+    return [int(word) if _INTEGER.fullmatch(word) else _number(word) for word in words]
 
 
 def _number(word: str) -> float | str:
@@ -71,3 +78,8 @@ def _number(word: str) -> float | str:
         return float(word)
     except ValueError:
         return word
+
+
+def recognise(head: Head) -> str:
+    """Why a file looks like this format, or nothing."""
+    return f"its extension '{head.extension}'" if head.extension in ('.txt', '.lst') else ''

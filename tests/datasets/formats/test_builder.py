@@ -137,3 +137,33 @@ def test_valid_lists_go_through_unchanged(rows):
         made.add(row, f'{row}.jpg', made.check_ids(ids, row, ''))
     labels = made.build().labels
     assert [labels.present(row).tolist() for row in range(len(rows))] == rows
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 12), st.dictionaries(st.integers(0, 4), st.sampled_from([1, -1]))),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_rows_become_labels(rows):
+    """Beside plain dicts: rows with and without unknown labels in any order, images that come again."""
+    made, first, repeats = builder(), dict[int, tuple[int, dict[int, int]]](), 0
+    for row, (image, labels) in enumerate(rows):
+        present = [number for number, value in labels.items() if value == 1]
+        unknown = [number for number, value in labels.items() if value == -1]
+        line, before = first.setdefault(image, (row, labels))
+        if before != labels:
+            with pytest.raises(DataError, match=f'line {row} .*: the image is also in line {line}, with other labels'):
+                made.add(row, f'{image}.jpg', present, unknown)
+            return
+        repeats += line != row
+        made.add(row, f'{image}.jpg', present, unknown)
+    annotations = made.build()
+    expected = [[labels.get(number, 0) for number in range(5)] for _, labels in first.values()]
+    assert annotations.labels.dense().tolist() == expected
+    assert list(annotations.img_paths) == [f'{image}.jpg' for image in first]
+    empty = sum(1 not in labels.values() for _, labels in first.values())
+    notes = ' '.join(annotations.notes)
+    assert (f'dropped {repeats} row' in notes) == bool(repeats)
+    assert (f'{empty} image' in notes and f'of {len(first)} without a present label' in notes) == bool(empty)

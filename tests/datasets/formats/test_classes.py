@@ -36,6 +36,7 @@ def test_names_are_stripped_and_may_contain_anything_else():
 
 def test_read_classes(write):
     assert read_classes(write('c.txt', 'cat\r\ntraffic light\r\n\r\n')) == ('cat', 'traffic light')
+    assert read_classes(write('c.txt', b'\xef\xbb\xbfcat\rtraffic light\r')) == ('cat', 'traffic light')
     with pytest.raises(DataError, match=r'c\.txt: the name of class 1 is empty'):
         read_classes(write('c.txt', 'cat\n\ndog\n'))
 

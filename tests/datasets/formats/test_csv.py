@@ -63,6 +63,11 @@ def test_the_path_column_can_be_named(write):
         read_csv(write('b.csv', 'a.jpg,1\nb.jpg,0\n'))
 
 
+def test_a_path_column_that_is_there_twice(write):
+    with pytest.raises(DataError, match="2 columns are called 'key'"):
+        read_csv(write('a.csv', 'key,key,cat\na.jpg,b.jpg,1\n'), path_column='key')
+
+
 def test_classes_pick_and_order_columns(write):
     path = write('a.csv', 'filename,cat,dog,width,split,cow\na.jpg,1,0,640,train,-1\n')
     annotations = read_csv(path, classes=['cow', 'cat'])

@@ -105,11 +105,49 @@ def test_files_that_cannot_be_used(write, text, message):
     assert str(caught.value).startswith(str(path)) or 'classes' in message
 
 
+def test_other_keys_are_left_alone_but_not_misspelt_ones(write):
+    harmless = {'width': 3, 'gt_score': [0.5], 'sample_idx': 0}
+    path = write('a.json', content({**ENTRY, **harmless}, {'img_path': 'b.jpg', 'gt_label': [], 'gt_unkown': [1]}))
+    message = "data_list entry 1 (image 'b.jpg'): has a key 'gt_unkown'; did you mean 'gt_unknown'?"
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_native(path)
+    assert len(read_native(write('a.json', content({**ENTRY, **harmless})))) == 1
+
+
+def test_labels_that_are_unknown_by_default(write):
+    entries = [
+        {'img_path': 'a.jpg', 'gt_label': [2], 'gt_absent': [0]},
+        {'img_path': 'b.jpg', 'gt_label': []},
+        {'img_path': 'c.jpg', 'gt_label': [1], 'gt_absent': []},
+    ]
+    path = write('a.json', content(*entries, classes=['cat', 'dog', 'cow'], default='unknown'))
+    labels = read_native(path).labels
+    assert labels.default == -1 and len(labels.indices) == 3
+    assert labels.dense().tolist() == [[0, -1, 1], [-1, -1, -1], [-1, 1, -1]]
+    assert labels.counts(0).tolist() == [1, 0, 0] and labels.counts(-1).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    'default, entry, message',
+    [
+        ('unknown', {'gt_label': [1], 'gt_absent': [2, 1]}, "class id 1 ('dog') is in gt_label and gt_absent"),
+        ('unknown', {'gt_label': [1], 'gt_absent': [3]}, 'class id 3 of gt_absent is out of range'),
+        ('unknown', {'gt_label': [1], 'gt_unknown': []}, 'has gt_unknown, but labels that are not listed are unknown'),
+        ('absent', {'gt_label': [1], 'gt_absent': [2]}, 'has gt_absent, but labels that are not listed are absent alr'),
+        (-1, {'gt_label': [1]}, "a.json, metainfo: 'default' must be 'absent' or 'unknown', got -1"),
+    ],
+)
+def test_defaults_that_cannot_be(write, default, entry, message):
+    path = write('a.json', content({'img_path': 'a.jpg', **entry}, classes=['cat', 'dog', 'cow'], default=default))
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_native(path)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(
     st.lists(
         st.tuples(
-            st.text(min_size=1).filter(lambda text: text.strip() and '/' not in text and '.' not in text),
+            st.text(min_size=1).filter(lambda text: text.strip() and not set(text) & set('/.\0')),
             st.sets(st.integers(0, 6)),
             st.sets(st.integers(0, 6)),
         ),
