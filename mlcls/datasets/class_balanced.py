@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,30 +10,11 @@ from torch.utils.data import Dataset
 
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.registry import DATASETS
-from mlcls.structures import PRESENT, LabelMatrix, SampleIndex
+from mlcls.structures import LabelMatrix, SampleIndex
+
+from .balance import auto_threshold, repeat_factors
 
 _ROUNDINGS = ('stochastic', 'up')
-
-
-def repeat_factors(labels: LabelMatrix, threshold: float) -> np.ndarray:
-    """How often each image should be drawn in an epoch, float64 (N,), at least 1.
-
-    With f(c) the share of images that contain class c, a class has r(c) = max(1, sqrt(threshold / f(c))), and an image
-    the largest r of its classes. Unknown labels count as absent; an image without labels has 1.
-
-    Args:
-        labels: Labels of the N images.
-        threshold: Share of images below which a class is repeated.
-    """
-    if labels.default == PRESENT:
-        labels = LabelMatrix.from_dense(labels.dense())
-    shares = labels.counts() / len(labels)
-    by_class = np.sqrt(np.maximum(threshold / np.maximum(shares, 1 / len(labels)), 1.0))
-    images = np.repeat(np.arange(len(labels)), np.diff(labels.indptr))
-    present = labels.values == PRESENT
-    factors = np.ones(len(labels))
-    np.maximum.at(factors, images[present], by_class[labels.indices[present]])
-    return factors
 
 
 def systematic_draw(shares: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -58,6 +39,7 @@ class ClassBalancedDataset(Dataset):
     Args:
         dataset: The dataset (or its config) to draw from.
         oversample_thr: Classes in less than this share of the images are repeated; in (0, 1]. See `repeat_factors`.
+            ``'auto'`` takes it from the labels, see `auto_threshold`; it reckons with stochastic rounding.
         rounding: ``'stochastic'``: the fractional part of each image's factor is drawn anew every epoch, so factors
             hold on average; epochs have equal length. ``'up'``: factors are rounded up, as mmengine does, which repeats
             far more than the threshold says.
@@ -66,10 +48,19 @@ class ClassBalancedDataset(Dataset):
     """
 
     def __init__(
-        self, dataset: Any, oversample_thr: float, rounding: str = 'stochastic', seed: int = 0, lazy_init: bool = False
+        self,
+        dataset: Any,
+        oversample_thr: float | str,
+        rounding: str = 'stochastic',
+        seed: int = 0,
+        lazy_init: bool = False,
     ) -> None:
-        if not isinstance(oversample_thr, (int, float)) or not 0 < oversample_thr <= 1:
-            raise ConfigError(f'ClassBalancedDataset: oversample_thr must be a share in (0, 1], got {oversample_thr!r}')
+        auto = oversample_thr == 'auto'
+        if not auto and (not isinstance(oversample_thr, (int, float)) or not 0 < oversample_thr <= 1):
+            raise ConfigError(
+                f'ClassBalancedDataset: oversample_thr must be a share in (0, 1], got {oversample_thr!r}; '
+                "'auto' takes it from the labels"
+            )
         if rounding not in _ROUNDINGS:
             near = did_you_mean(str(rounding), _ROUNDINGS)
             raise ConfigError(f"ClassBalancedDataset: unknown rounding '{rounding}'{near}")
@@ -78,7 +69,9 @@ class ClassBalancedDataset(Dataset):
         if lazy_init:
             raise ConfigError('ClassBalancedDataset: lazy_init=True is not supported')
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
-        self.oversample_thr, self.rounding, self.seed = float(oversample_thr), rounding, seed
+        self.rounding, self.seed, self._auto = rounding, seed, auto
+        #: The threshold; with ``'auto'`` the one found.
+        self.oversample_thr = auto_threshold(self.labels) if auto else float(oversample_thr)
         #: Repeat factor of each image of the inner dataset, float64.
         self.repeat_factors = repeat_factors(self.labels, self.oversample_thr)
         # Workers hold their own copy of this object; the index tells them the epoch, and they keep its table.
@@ -115,11 +108,21 @@ class ClassBalancedDataset(Dataset):
         return len(self._table)
 
     def __getitem__(self, index: int) -> Any:
+        return self.dataset[self._inner(index)]
+
+    def __getitems__(self, indices: Sequence[int]) -> Any:
+        """A whole batch, made by the inner dataset if it can."""
+        inner = [self._inner(index) for index in indices]
+        if hasattr(self.dataset, '__getitems__'):
+            return self.dataset.__getitems__(inner)
+        return [self.dataset[index] for index in inner]
+
+    def _inner(self, index: int) -> SampleIndex:
         position = range(len(self))[index]
         key = getattr(index, 'key', ()) or (0, 0, position)
         table = self._table_of(key[0], key[1]) if len(key) > 1 else self.epoch_indices(0)
         # The key goes on, not the image's number, so that the repeats of an image are augmented differently.
-        return self.dataset[SampleIndex(int(table[position]), key)]
+        return SampleIndex(int(table[position]), key)
 
     def get_cat_ids(self, index: int) -> list[int]:
         """Ids of the classes present in an image of epoch 0."""
@@ -160,7 +163,8 @@ class ClassBalancedDataset(Dataset):
     def summary(self) -> str:
         """One line: the inner dataset's, and how many draws make an epoch."""
         ratio = len(self) / len(self.labels)
-        return f'{self.dataset.summary()}; class-balanced to {len(self)} draws an epoch (x{ratio:.2f})'
+        found = f" by oversample_thr='auto', found to be {self.oversample_thr:.3g}," if self._auto else ''
+        return f'{self.dataset.summary()}; class-balanced{found} to {len(self)} draws an epoch (x{ratio:.2f})'
 
     def full_init(self) -> None:
         """Nothing: everything is read at construction."""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
 from mlcls.datasets import ClassBalancedDataset, EpochSampler, MultiLabelDataset
-from mlcls.datasets.class_balanced import repeat_factors, systematic_draw
+from mlcls.datasets.balance import auto_threshold, repeat_factors
+from mlcls.datasets.class_balanced import systematic_draw
 from mlcls.errors import ConfigError
 from mlcls.registry import DATASETS
 from mlcls.structures import LabelMatrix, SampleIndex
@@ -192,6 +193,19 @@ def test_a_threshold_that_does_nothing_is_said():
     )
 
 
+def test_the_threshold_can_be_found():
+    labels = long_tail()
+    data = ClassBalancedDataset(Inner(labels), 'auto')
+    assert data.oversample_thr == auto_threshold(LabelMatrix.from_dense(labels))
+    np.testing.assert_allclose(data.repeat_factors, formula(labels, data.oversample_thr), rtol=1e-12)
+    assert 400 < len(data) <= 600
+    found = f"oversample_thr='auto', found to be {data.oversample_thr:.3g}"
+    assert (
+        data.summary()
+        == f'400 images; class-balanced by {found}, to {len(data)} draws an epoch (x{len(data) / 400:.2f})'
+    )
+
+
 def test_images_without_labels_count_once():
     data = ClassBalancedDataset(Inner(np.array([[0, 0], [-1, 0], [1, 0], [0, 0]])), 1.0)
     assert data.repeat_factors.tolist() == [1, 1, 2, 1] and len(data) == 5
@@ -203,7 +217,7 @@ def test_images_without_labels_count_once():
     [
         ({'oversample_thr': 0}, r'oversample_thr must be a share in \(0, 1\], got 0'),
         ({'oversample_thr': 1.5}, r'oversample_thr must be a share in \(0, 1\], got 1.5'),
-        ({'oversample_thr': '0.1'}, r'oversample_thr must be a share in \(0, 1\]'),
+        ({'oversample_thr': '0.1'}, r"oversample_thr must be a share in \(0, 1\], got '0.1'; 'auto' takes it from the"),
         ({'oversample_thr': float('nan')}, 'oversample_thr must be a share'),
         ({'oversample_thr': 0.1, 'rounding': 'upp'}, "unknown rounding 'upp'; did you mean 'up'"),
         ({'oversample_thr': 0.1, 'seed': -1}, 'seed must be at least 0'),
