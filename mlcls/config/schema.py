@@ -82,6 +82,9 @@ SLOTS = {
     'head': Slot('MODELS'),
     'loss': Slot('MODELS'),
     'losses': Slot('MODELS'),
+    'batch_augments': Slot('MODELS', 'RandomBatchAugment'),
+    'augments': Slot('MODELS'),
+    'device_augments': Slot('MODELS'),
     'data_preprocessor': Slot('MODELS', 'ClsDataPreprocessor'),
     'init_cfg': Slot('WEIGHT_INITIALIZERS'),
     'dataset': Slot('DATASETS'),
@@ -188,7 +191,17 @@ CUSTOM_KEY = frozenset({'lr_mult', 'decay_mult'})
 
 #: The hooks that run unless a config replaces them, by their slot in ``default_hooks``.
 HOOK_SLOTS = frozenset(
-    {'runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint', 'finite_loss', 'progress'}
+    {
+        'runtime_info',
+        'timer',
+        'sampler_seed',
+        'logger',
+        'param_scheduler',
+        'checkpoint',
+        'finite_loss',
+        'progress',
+        'bad_images',
+    }
 )
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')

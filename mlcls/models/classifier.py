@@ -25,7 +25,7 @@ class ImageClassifier(BaseModel):
         neck: Config of the neck: feature maps to vectors. None if the head takes maps.
         head: Config of the head. None gives a feature extractor.
         pretrained: Weights file of the backbone; short for its ``init_cfg``.
-        train_cfg: Must be empty; here for configs of mmpretrain.
+        train_cfg: ``batch_augments`` of the preprocessor, where mmpretrain's configs have them.
         data_preprocessor: Config of the preprocessor; its type is ``ClsDataPreprocessor`` if left out.
         init_cfg: Initialisers of the whole, applied after those of the parts.
     """
@@ -40,9 +40,11 @@ class ImageClassifier(BaseModel):
         data_preprocessor: Cfg | nn.Module | None = None,
         init_cfg: InitCfg = None,
     ) -> None:
-        if train_cfg:
-            raise ConfigError('ImageClassifier: train_cfg (batch augmentations) is not available; remove it')
+        if train_cfg and isinstance(data_preprocessor, nn.Module):
+            raise ConfigError('ImageClassifier: train_cfg needs the config of a data_preprocessor, not a built one')
         if not isinstance(data_preprocessor, nn.Module):
+            if train_cfg:
+                data_preprocessor = {'batch_augments': dict(train_cfg), **(data_preprocessor or {})}
             data_preprocessor = MODELS.build({'type': 'ClsDataPreprocessor', **(data_preprocessor or {})})
         super().__init__(data_preprocessor)
         self.init_cfg = init_cfg
