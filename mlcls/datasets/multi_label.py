@@ -7,50 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from mlcls.errors import ConfigError, DataError
+from mlcls.errors import DataError
 from mlcls.registry import DATASETS
-from mlcls.structures import UNKNOWN, Annotations, LabelMatrix, SampleIndex
+from mlcls.structures import UNKNOWN, Annotations, Batch, SampleIndex
 
+from .arguments import AcceptedArguments, Annotated, Paths, check_choice, chosen, find_file, locate
+from .bad_images import BadImages
+from .batching import make_batch
 from .formats import read_annotations
 from .image_files import find_missing
+from .randomness import keyed_generator
 from .transforms import build_pipeline
 
-Paths = str | os.PathLike[str]
-
-
-class AcceptedArguments(Dataset[dict[str, Any]]):
-    """Arguments of mmpretrain's datasets that have no meaning here: accepted with values that change nothing.
-
-    Args:
-        test_mode: Either; failing images are errors in both modes.
-        serialize_data: Either; annotations are arrays, which workers share.
-        lazy_init: Only False.
-        filter_cfg: Only None or empty.
-        max_refetch: Only the default (or 0): a failing image is never replaced by another.
-    """
-
-    def __init__(
-        self,
-        *,
-        test_mode: bool = False,
-        serialize_data: bool = True,
-        lazy_init: bool = False,
-        filter_cfg: Mapping[str, Any] | None = None,
-        max_refetch: int = 1000,
-    ) -> None:
-        for name, value, fine in (
-            ('lazy_init', lazy_init, not lazy_init),
-            ('filter_cfg', filter_cfg, not filter_cfg),
-            ('max_refetch', max_refetch, max_refetch in (0, 1000)),
-        ):
-            if not fine:
-                raise ConfigError(f'{type(self).__name__}: {name}={value!r} is not supported; leave it out')
+MISSING = ('error', 'skip', 'later')
+ON_ERROR = ('raise', 'skip', 'replace')
+#: Images tried in the place of one that cannot be used.
+_MAX_REPLACEMENTS = 20
 
 
 @DATASETS.register_module()
-class MultiLabelDataset(AcceptedArguments):
+class MultiLabelDataset(Annotated, AcceptedArguments):
     """Images with any number of labels each, from an annotation file.
 
     Arguments that mmpretrain's dataset of this name has mean the same. At construction all are checked, the annotation
@@ -65,10 +42,16 @@ class MultiLabelDataset(AcceptedArguments):
         pipeline: Configs of the transforms, see ``mlcls.datasets.transforms``.
         classes: Class names, or a text file with one a line. They must be those of the annotation file; in another
             order, labels are put in this order. Of a CSV file, the columns to take.
-        format: ``'native'``, ``'text'``, ``'csv'`` or ``'auto'``, see ``mlcls.datasets.formats``.
-        split: Of a CSV file with a ``split`` column: the rows to take.
+        format: A name from ``mlcls.datasets.formats.FORMATS``, or ``'auto'`` to recognise it.
+        split: Of a format that holds several parts: the part to take.
         path_column: Of a CSV file: the column of image paths, if its name is unusual.
-        missing: ``'error'`` or ``'skip'``: what to do about images whose file does not exist.
+        format_options: Further arguments of the format's reader, such as ``dict(difficult='positive')``.
+        class_map: New names of classes, or a YAML or JSON file of them: several old names to one merge, None drops.
+        missing: What to do about images whose file does not exist: ``'error'``, ``'skip'`` (leave them out), or
+            ``'later'``: do not look for the files; ``on_error`` says what happens when one is drawn.
+        on_error: What to do when an image that is drawn cannot be used: ``'raise'``; ``'skip'``, which shortens its
+            batch; or ``'replace'``, which takes another image, drawn by the same key (training only). What is skipped
+            or replaced is counted and listed in ``bad_images``.
         indices: Use only the first (if negative the last) so many images, or those whose numbers are listed.
         **mmpretrain: See `AcceptedArguments`.
 
@@ -90,34 +73,39 @@ class MultiLabelDataset(AcceptedArguments):
         *,
         split: str | None = None,
         path_column: str | None = None,
+        format_options: Mapping[str, Any] | None = None,
+        class_map: Paths | Mapping[str, str | None] | None = None,
         missing: str = 'error',
+        on_error: str = 'raise',
         indices: int | Sequence[int] | None = None,
         **mmpretrain: Any,
     ) -> None:
         super().__init__(**mmpretrain)
-        if missing not in ('error', 'skip'):
-            raise ConfigError(f"MultiLabelDataset: missing must be 'error' or 'skip', got {missing!r}")
-        self.ann_file, self.img_root = _locate(ann_file, data_root, data_prefix)
+        check_choice('missing', missing, MISSING)
+        check_choice('on_error', on_error, ON_ERROR)
+        self.on_error = on_error
+        #: Where images that cannot be used are listed; a run sets a file.
+        self.bad_images = BadImages()
+        self.ann_file, self.img_root = locate(ann_file, data_root, data_prefix)
         self.pipeline = build_pipeline(pipeline)
         self._metainfo = dict(metainfo or {})
         for key in ('CLASSES', 'classes'):  # as in mmpretrain, metainfo wins over classes
             classes = self._metainfo.pop(key, classes)
-        options = {'split': split, 'path_column': path_column}
-        annotations = read_annotations(
-            self.ann_file,
-            format,
-            _find_class_file(classes, data_root),
-            **{name: value for name, value in options.items() if value is not None},
-        )
+        named = {'split': split, 'path_column': path_column, 'class_map': find_file(class_map, data_root)}
+        options = {**(format_options or {}), **{name: value for name, value in named.items() if value is not None}}
+        annotations = read_annotations(self.ann_file, format, find_file(classes, data_root), **options)
+        self._pack = _open_pack(self.ann_file) if annotations.source.partition(':')[0] == 'pack' else None
+        self._pack_numbers: np.ndarray | None = None
         if indices is not None:
-            annotations = annotations.select(_chosen(indices, len(annotations)))
+            self._pack_numbers = chosen(indices, len(annotations))
+            annotations = annotations.select(self._pack_numbers)
         self._notes: list[str] = []
         #: Class names, image paths (as in the file) and labels.
-        self.annotations = self._check_files(annotations, missing)
+        self.annotations = annotations if self._pack or missing == 'later' else self._check_files(annotations, missing)
         self._note_classes_without_images()
 
     def _check_files(self, annotations: Annotations, missing: str) -> Annotations:
-        absent = find_missing([self._path(path) for path in annotations.img_paths])
+        absent = find_missing(annotations.img_paths, self.img_root)
         if not len(absent.images):
             return annotations
         count = f'{len(absent.images)} of {len(annotations)} images'
@@ -141,24 +129,9 @@ class MultiLabelDataset(AcceptedArguments):
         return img_path if '://' in img_path else os.path.join(self.img_root, img_path)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names; their order is that of the targets."""
-        return self.annotations.classes
-
-    @property
-    def metainfo(self) -> dict[str, Any]:
-        """``dict(classes=...)``, and what else the config's ``metainfo`` said."""
-        return {**self._metainfo, 'classes': self.classes}
-
-    @property
-    def labels(self) -> LabelMatrix:
-        """Labels of all images, (N, C)."""
-        return self.annotations.labels
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences about the data that should be shown once."""
-        return (*self.annotations.notes, *self._notes)
+        return (*super().notes, *self._notes)
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -177,32 +150,77 @@ class MultiLabelDataset(AcceptedArguments):
             'sample_idx': index,
         }
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any] | None:
+        """Run the pipeline on one image; `load` without a place for the pixels."""
+        return self.load(index)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch | None:
+        """A whole batch, its pixels written where the main process will read them."""
+        return make_batch(self.load, indices)
+
+    def load(self, index: int, out: np.ndarray | None = None) -> dict[str, Any] | None:
         """Run the pipeline on one image.
 
         Args:
             index: Its position. A ``SampleIndex`` also names the draw, from which the random generator is seeded; for a
                 plain number it is always the same, (0, 0, index).
+            out: uint8 (H, W, 3): where the pixels should go, if they have this size.
+
+        Returns:
+            The packed sample; None if the image cannot be used and ``on_error='skip'``.
 
         Raises:
             DataError: If the image cannot be used; the message names its path and what is wrong.
         """
         number = range(len(self))[index]
         key = index.key if isinstance(index, SampleIndex) and index.key else (0, 0, number)
-        path = self._path(self.annotations.img_paths[number])
-        sample = {'img_path': path, 'targets': self.labels.row(number), 'index': number}
         try:
-            return self.pipeline(sample, np.random.default_rng(key))
+            return self._load(number, keyed_generator(key), out)
+        except DataError as error:
+            if self.on_error == 'raise':
+                raise
+            entry: dict[str, Any] = {'img_path': self._path(self.annotations.img_paths[number]), 'reason': str(error)}
+            entry |= {'epoch': key[1], 'position': key[-1]}
+            if self.on_error == 'skip':
+                self.bad_images.record({**entry, 'action': 'skipped'})
+                return None
+            return self._replace(entry, keyed_generator((*key, 1)), out)
+
+    def _load(self, number: int, rng: np.random.Generator, out: np.ndarray | None) -> dict[str, Any]:
+        path = self._path(self.annotations.img_paths[number])
+        sample: dict[str, Any] = {'img_path': path, 'targets': self.labels.row(number), 'index': number}
+        if out is not None:
+            sample['out'] = out
+        if self._pack is not None:
+            stored = self._pack.image(number if self._pack_numbers is None else int(self._pack_numbers[number]))
+            sample['img' if isinstance(stored, np.ndarray) else 'img_bytes'] = stored
+        try:
+            return self.pipeline(sample, rng)
         except DataError as error:
             if path in str(error):
                 raise
             raise DataError(f'{path}: {error}') from error
 
+    def _replace(self, entry: dict[str, Any], rng: np.random.Generator, out: np.ndarray | None) -> dict[str, Any]:
+        for _ in range(_MAX_REPLACEMENTS):
+            number = int(rng.integers(len(self)))
+            try:
+                sample = self._load(number, rng, out)
+            except DataError:
+                continue
+            other = self._path(self.annotations.img_paths[number])
+            self.bad_images.record({**entry, 'action': 'replaced', 'replaced_by': other})
+            return sample
+        raise DataError(
+            f'{entry["reason"]}; {_MAX_REPLACEMENTS} images drawn in its place cannot be used either, so the data or '
+            'the pipeline are at fault'
+        )
+
     def full_init(self) -> None:
         """Nothing: everything is read at construction. Kept for code written for mmengine's datasets."""
 
     def summary(self) -> str:
-        """One line: images, classes, labels per image, and the rarest class."""
+        """One line: images, classes, labels per image, the rarest class, and the format if it was recognised."""
         counts = self.labels.counts()
         rarest = int(np.argmin(counts))
         unknown = self.labels.counts(UNKNOWN).sum() / np.prod(self.labels.shape)
@@ -210,43 +228,18 @@ class MultiLabelDataset(AcceptedArguments):
             f'{len(self)} images, {len(self.classes)} classes, {counts.sum() / len(self):.2f} labels per image, '
             f"rarest class '{self.classes[rarest]}' ({counts[rarest]} images)"
             + (f', {unknown:.1%} of the labels unknown' if unknown else '')
+            + (f'; read as {self.annotations.source}' if ':' in self.annotations.source else '')
         )
 
 
-def _locate(ann_file: Paths, data_root: Paths, data_prefix: Paths | Mapping[str, str]) -> tuple[str, str]:
-    """Paths of the annotation file and of the folder of the images."""
-    if not isinstance(ann_file, (str, os.PathLike)) or not str(ann_file):
-        raise ConfigError(f'MultiLabelDataset: ann_file must name an annotation file, got {ann_file!r}')
-    if isinstance(data_prefix, Mapping):
-        if set(data_prefix) - {'img_path'}:
-            raise ConfigError(
-                f"MultiLabelDataset: data_prefix may only have the key 'img_path', got {list(data_prefix)}"
-            )
-        data_prefix = data_prefix.get('img_path', '')
-    root, prefix = (os.path.expanduser(folder or '') for folder in (data_root, data_prefix))
-    ann_path = os.path.join(root, os.path.expanduser(ann_file))
-    img_root = prefix if '://' in prefix else os.path.join(root, prefix)
-    return ann_path, img_root or os.path.dirname(ann_path)
+def innermost(dataset: Any) -> Any:
+    """The dataset inside of all wrappers."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return dataset
 
 
-def _find_class_file(classes: Paths | Sequence[str] | None, data_root: Paths) -> Paths | Sequence[str] | None:
-    """Where a file of class names is: as it is given, or below ``data_root``."""
-    if not isinstance(classes, (str, os.PathLike)):
-        return classes
-    path = os.path.expanduser(classes)
-    below = os.path.join(os.path.expanduser(data_root or ''), path)
-    return below if os.path.exists(below) else path
+def _open_pack(path: str) -> Any:
+    from .packs import PackReader
 
-
-def _chosen(indices: int | Sequence[int], length: int) -> np.ndarray:
-    """Image numbers that ``indices`` names; a number means the first, if negative the last, so many (as mmengine)."""
-    if isinstance(indices, int):
-        chosen = np.arange(length)[indices:] if indices < 0 else np.arange(length)[:indices]
-    else:
-        chosen = np.asarray(indices, np.int64)
-        if chosen.size and (chosen.min() < -length or chosen.max() >= length):
-            raise ConfigError(f'MultiLabelDataset: indices must lie in 0 to {length - 1}, got {int(chosen.max())}')
-        chosen = chosen % length
-    if not chosen.size:
-        raise ConfigError(f'MultiLabelDataset: indices={indices!r} leaves no images')
-    return chosen
+    return PackReader(path)

@@ -41,7 +41,7 @@ class ConsoleHandler(logging.StreamHandler):
         self.setFormatter(_ConsoleFormatter())
         self.addFilter(_for_console)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         """As in logging, which prints a traceback, but for a closed pipe: the log file has the line."""
         if not isinstance(sys.exc_info()[1], BrokenPipeError):
             super().handleError(record)

@@ -10,8 +10,9 @@ from mmengine.dist import all_reduce
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from torch import nn
 
+from mlcls.datasets import innermost
 from mlcls.engine.amp import autocast_dtype
-from mlcls.errors import ConfigError
+from mlcls.errors import ConfigError, DataError
 from mlcls.evaluation import EvaluationResult, Evaluator
 from mlcls.models.fitting import losses_of
 from mlcls.registry import LOOPS
@@ -59,6 +60,7 @@ class TrainLoop(EpochBasedTrainLoop):
         for loss in losses:
             loss.start_epoch(self._epoch)
         for number, batch in enumerate(self.dataloader):
+            self._check_batch(batch)
             self.run_iter(number, batch)
         for loss in losses:
             loss.end_epoch()
@@ -66,15 +68,36 @@ class TrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
+    def _check_batch(self, batch: Batch | None) -> None:
+        """Refuse what is left of a batch after ``on_error='skip'``, if nothing can be learnt from it."""
+        listed = 'work_dir/bad_images.jsonl lists those left out, with the reasons'
+        if batch is None:
+            raise DataError(f'no image of a whole batch can be used; {listed}')
+        if len(batch['index']) == 1 and has_batch_norm(self.runner.model):
+            raise DataError(
+                'a single image of a batch can be used, on which batch normalisation has no meaning; '
+                f"{listed}; on_error='replace' keeps batches whole"
+            )
+
     def _seed_epoch(self) -> None:
         # Dropout of an epoch depends on (seed, epoch, rank) alone, whatever was drawn before: resuming is exact.
-        torch.manual_seed((self.runner.seed * 1_000_003 + self._epoch) * 1_009 + self.runner.rank)
+        torch.manual_seed(epoch_seed(self.runner.seed, self._epoch, self.runner.rank))
 
     def _validate_if_due(self) -> None:
         self._decide_current_val_interval()
         due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
         if self.runner.val_loop is not None and self._epoch >= self.val_begin and due:
             self.runner.val_loop.run()
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a model, in training, normalises by the statistics of a batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules())
+
+
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """Seed of what the model and the batch augmentations draw in an epoch."""
+    return (seed * 1_000_003 + epoch) * 1_009 + rank
 
 
 def _average_statistics(model: nn.Module) -> None:
@@ -104,9 +127,14 @@ class EvaluationLoop(BaseLoop):
         self, runner: Runner, dataloader: Any, evaluator: Any, fp16: bool = False, dtype: str | None = None
     ) -> None:
         super().__init__(runner, dataloader)
-        if self.dataloader.drop_last:
+        if self.dataloader.drop_last or getattr(self.dataloader.batch_sampler, 'drop_last', False):
             raise ConfigError(
                 f'{self.stage}_dataloader.drop_last=True would leave images out of the evaluation; remove it'
+            )
+        if getattr(innermost(self.dataloader.dataset), 'on_error', 'raise') == 'replace':
+            raise ConfigError(
+                f"{self.stage}_dataloader.dataset.on_error='replace' would count other images twice; use 'skip', which "
+                'leaves out what cannot be used and says so in the results'
             )
         self.evaluator: Evaluator = runner.build_evaluator(evaluator)
         self.evaluator.dataset_meta = self.dataloader.dataset.metainfo
@@ -125,8 +153,12 @@ class EvaluationLoop(BaseLoop):
         runner.model.eval()
         self.evaluator.prepare(len(self.dataloader.sampler))
         for number, batch in enumerate(self.dataloader):
-            self.run_iter(number, batch)
-        self.result = self.evaluator.evaluate(len(self.dataloader.dataset))
+            if batch is not None:  # none of its images can be used
+                self.run_iter(number, batch)
+        on_error = getattr(innermost(self.dataloader.dataset), 'on_error', 'raise')
+        dataset = self.dataloader.dataset
+        size = getattr(dataset, 'num_images', len(dataset))  # of shards, len is this rank's part
+        self.result = self.evaluator.evaluate(size, left_out=on_error == 'skip')
         runner.call_hook(f'after_{stage}_epoch', metrics=self.result.metrics)
         runner.call_hook(f'after_{stage}')
         return self.result.metrics

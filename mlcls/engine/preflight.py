@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,13 @@ from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mlcls.datasets import EpochSampler
+from mlcls.datasets import EpochSampler, ShardDataset
+from mlcls.datasets.checking import quick_check
 from mlcls.engine.checkpoint import unwrap
+from mlcls.engine.loops import has_batch_norm
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.evaluation import ThresholdMetric
+from mlcls.models.fitting import losses_of
 
 if TYPE_CHECKING:
     from mlcls.engine.runner import Runner
@@ -59,14 +63,30 @@ def check_run(runner: Runner) -> None:
         for note in dataset.notes:
             runner.logger.warning(f'{name} data: {note}')
         check_classes(classes, dataset.metainfo['classes'], 'the training data', f'the {name} data')
+    sampler = order_of(loops['train'].dataloader)
+    if hasattr(sampler, 'summary') and sampler is not datasets['train']:
+        runner.logger.info(f'train sampler: {sampler.summary()}')
+    _check_memories(unwrap(runner.model))
     _check_best(runner, len(classes))
     _mention_thresholds(runner)
     _mention_schedule(runner)
+    line = quick_check({'val' if name == 'validation' else name: dataset for name, dataset in datasets.items()})
+    runner.logger.log(logging.INFO if line.endswith('nothing unusual') else logging.WARNING, line)
     if len(classes) == 1:
         runner.logger.warning(
             f"the data have one class ('{classes[0]}'): this trains a yes/no classifier, and CP, CR and "
             'CF1 equal OP, OR and OF1'
         )
+
+
+def _check_memories(model: nn.Module) -> None:
+    preprocessor: Any = getattr(model, 'data_preprocessor', None)
+    for name, loss in losses_of(model).items():
+        if loss.training_state and getattr(preprocessor, 'batch_augment', None) is not None:
+            raise ConfigError(
+                f'{name}: {type(loss).__name__} remembers each training image, but batch_augments mixes images; remove '
+                'one of them'
+            )
 
 
 def check_width(model: nn.Module, classes: Sequence[str]) -> None:
@@ -84,39 +104,42 @@ def check_width(model: nn.Module, classes: Sequence[str]) -> None:
         )
 
 
+def order_of(loader: DataLoader) -> Any:
+    """What orders the draws of a loader: its sampler, or that of its batch sampler."""
+    known = isinstance(loader.sampler, (EpochSampler, ShardDataset))
+    return loader.sampler if known else getattr(loader.batch_sampler, 'sampler', loader.sampler)
+
+
 def check_batches(runner: Runner, loader: DataLoader) -> None:
     """Check that an epoch has batches to train on.
 
     Raises:
         ConfigError: It has none, or one of a single image before batch normalisation.
     """
-    sampler = loader.sampler
-    if not isinstance(sampler, EpochSampler):
+    sampler = order_of(loader)
+    if not isinstance(sampler, (EpochSampler, ShardDataset)):
         raise ConfigError(
             f'train_dataloader.sampler is a {type(sampler).__name__}, which does not name draws: augmentation would '
             "repeat itself each epoch; use dict(type='DefaultSampler', shuffle=True)"
         )
     if not sampler.round_up and sampler.world_size > 1:
         raise ConfigError('train_dataloader.sampler.round_up=False would give processes unequal numbers of batches')
-    images = len(sampler)
+    images, batches = len(sampler), loader.batch_sampler
+    size = getattr(batches, 'batch_size', None)
     if len(loader) == 0:
         raise ConfigError(
-            f'the training data give {images} images a process, fewer than one batch of '
-            f'{loader.batch_size}, and drop_last=True drops them all: nothing would be trained; lower '
-            'train_dataloader.batch_size or set drop_last=False'
+            f'the training data give {images} images a process, fewer than one batch of {size}, and drop_last=True '
+            'drops them all: nothing would be trained; lower train_dataloader.batch_size or set drop_last=False'
         )
-    if loader.batch_size is None:
+    if size is None:
         return
-    last = images % loader.batch_size
-    if (loader.batch_size if loader.drop_last or not last else last) != 1:
+    last = images % size
+    if (size if getattr(batches, 'drop_last', False) or not last else last) != 1:
         return
-    if any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
-        for module in unwrap(runner.model).train().modules()
-    ):
+    if has_batch_norm(unwrap(runner.model).train()):
         raise ConfigError(
             f'the last batch of an epoch would hold a single image ({images} images in '
-            f'batches of {loader.batch_size}), on which batch normalisation has no meaning; set '
+            f'batches of {size}), on which batch normalisation has no meaning; set '
             'train_dataloader.drop_last=True or another batch_size'
         )
 

@@ -13,11 +13,11 @@ from mmengine.dist import master_only
 from mmengine.logging import MMLogger
 from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmengine.runner import BaseLoop
-from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mlcls.engine.checkpoint import unwrap
+from mlcls.engine.dataloader import build_dataloader
 from mlcls.engine.distributed import init_distributed
 from mlcls.engine.logs import log_to_file, make_logger
 from mlcls.engine.persistence import Persistence
@@ -25,7 +25,7 @@ from mlcls.engine.preflight import check_batches, check_run, check_width
 from mlcls.errors import ConfigError
 from mlcls.evaluation import Evaluator, build_evaluator
 from mlcls.models.fitting import fit_losses, start_biases
-from mlcls.registry import FUNCTIONS, MODEL_WRAPPERS, RUNNERS
+from mlcls.registry import MODEL_WRAPPERS, RUNNERS
 from mlcls.structures import LabelStatistics
 
 
@@ -104,8 +104,13 @@ class Runner(Persistence):
     def register_hooks(
         self, default_hooks: dict[str, Any] | None = None, custom_hooks: list[Any] | None = None
     ) -> None:
-        """mmengine's default hooks, the progress bar and the watch for a loss that is no longer finite."""
-        ours = dict(finite_loss=dict(type='FiniteLossHook'), progress=dict(type='ProgressHook'))
+        """mmengine's default hooks, the progress bar, the watch for a loss that is no longer finite, the list of images
+        that cannot be used."""
+        ours = {
+            'finite_loss': dict(type='FiniteLossHook'),
+            'progress': dict(type='ProgressHook'),
+            'bad_images': dict(type='BadImagesHook'),
+        }
         hooks = {**ours, **(default_hooks or {})}
         super().register_hooks({name: hook for name, hook in hooks.items() if hook or name not in ours}, custom_hooks)
 
@@ -141,23 +146,15 @@ class Runner(Persistence):
         if not hasattr(dataset, 'labels'):
             return  # refused by check_run, with the reason
         check_width(model, dataset.metainfo['classes'])
-        self._statistics = LabelStatistics(dataset.labels, getattr(dataset, 'draws', None))
+        draws = getattr(self._train_dataloader.sampler, 'draws', getattr(dataset, 'draws', None))
+        self._statistics = LabelStatistics(dataset.labels, draws)
         for sentence in fit_losses(model, self._statistics):
             self.logger.info(sentence)
 
-    def build_dataloader(
-        self,
-        dataloader: Any,
-        seed: int | None = None,  # type: ignore[override]
-        diff_rank_seed: bool = False,
-    ) -> DataLoader:
-        """As in mmengine, with our collate functions."""
-        if isinstance(dataloader, dict):
-            collate = dict(dataloader.get('collate_fn', dict(type='default_collate')))
-            if isinstance(collate['type'], str):
-                collate['type'] = FUNCTIONS.get(collate['type'])
-            dataloader = {**dataloader, 'collate_fn': collate}
-        return MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        """A loader from its config; see `mlcls.engine.dataloader`."""
+        return build_dataloader(dataloader, seed)
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:  # type: ignore[override]
         """An evaluator from the config of one or several metrics."""

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from mlcls.registry import EVALUATORS
 from .buffers import RowBuffer
 from .build import MetricConfig, build_metrics
 from .functional import check_targets
-from .gather import dataset_order, gather_rows
+from .gather import first_rows, gather_rows
 from .metrics import Metric
 from .metrics.base import Protocol
 from .result import EvaluationResult
@@ -114,11 +115,12 @@ class Evaluator:
             )
         self._buffer.append(scores, targets, index)
 
-    def evaluate(self, size: int) -> EvaluationResult:
+    def evaluate(self, size: int, left_out: bool = False) -> EvaluationResult:
         """Compute every metric over all processes, then forget the rows.
 
         Args:
             size: Number of images in the dataset.
+            left_out: Some may have been left out because they could not be used; the result lists them.
 
         Returns:
             The result, the same bits on every process and for any number of processes.
@@ -138,9 +140,17 @@ class Evaluator:
                     else 'there is nothing to evaluate: the dataset is empty'
                 )
             with _one_thread():
-                scores, targets = dataset_order(rows, size)
+                first = first_rows(rows[2], size)
+                missing = tuple((first == len(rows[2])).nonzero().flatten().tolist())
+                if missing and not left_out:
+                    raise DataError(
+                        f'{len(missing)} of {size} images were not evaluated (the first: index {missing[0]}); '
+                        'does the data loader drop its last batch, or its sampler skip images?'
+                    )
+                first = first[first < len(rows[2])]
+                scores, targets = rows[0][first], rows[1][first]
                 _check_scores(scores)
-                return self._result(scores, check_targets(targets))
+                return replace(self._result(scores, check_targets(targets)), left_out=missing)
         finally:
             self.reset()
 

@@ -76,22 +76,21 @@ def _gather(local: torch.Tensor, lengths: list[int], step: int, device: torch.de
     return gathered
 
 
-def dataset_order(rows: Rows, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put each row at its dataset index, so that the result does not depend on who computed it, or when.
+def first_rows(index: torch.Tensor, size: int) -> torch.Tensor:
+    """The row of each image of the dataset, so that the result does not depend on who computed it, or when.
 
-    A sampler that fills up the last round gives some images twice: of those the first in rank order stays.
+    A sampler that fills up the last round gives some images twice: of those the first in rank order counts.
 
     Args:
-        rows: Scores (n, C), targets (n, C) and index (n,).
+        index: int64 (n,): dataset index of each row.
         size: Number of images in the dataset.
 
     Returns:
-        Scores (size, C) and targets (size, C).
+        int64 (size,): numbers of rows; n where no process scored the image.
 
     Raises:
-        DataError: An index outside the dataset, or an image that no process scored.
+        DataError: An index outside the dataset.
     """
-    scores, targets, index = rows
     if len(index) and not 0 <= int(index.min()) <= int(index.max()) < size:
         wrong = index[(index < 0) | (index >= size)]
         raise DataError(
@@ -99,11 +98,4 @@ def dataset_order(rows: Rows, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         )
     # A plain assignment to repeated indices leaves open which one stays; the smallest row number does not.
     first = torch.full((size,), len(index), dtype=torch.int64)
-    first.scatter_reduce_(0, index, torch.arange(len(index)), 'amin')
-    missing = (first == len(index)).nonzero().flatten()
-    if len(missing):
-        raise DataError(
-            f'{len(missing)} of {size} images were not evaluated (the first: index {int(missing[0])}); '
-            'does the data loader drop its last batch, or its sampler skip images?'
-        )
-    return scores[first], targets[first]
+    return first.scatter_reduce_(0, index, torch.arange(len(index)), 'amin')

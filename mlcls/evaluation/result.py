@@ -19,12 +19,13 @@ class EvaluationResult:
     Args:
         metrics: ``'prefix/name'`` -> number.
         per_class: ``'prefix/name_classwise'`` -> one value a class, in class order; NaN where it is not defined.
-        scores: float32 (N, C), row i is image i of the dataset.
+        scores: float32 (N, C): a row an image, in the order of the dataset.
         targets: int8 (N, C) of 1, 0 and -1.
         classes: Names, in the order of the columns.
         num_images: N.
         protocol: For each metric its type, the names of its numbers and its settings in words.
         absent: Names of the classes without a known positive label.
+        left_out: Positions in the dataset of images that could not be used; they have no row.
     """
 
     metrics: dict[str, float]
@@ -35,6 +36,7 @@ class EvaluationResult:
     num_images: int
     protocol: list[Protocol] = field(default_factory=list)
     absent: tuple[str, ...] = ()
+    left_out: tuple[int, ...] = ()
 
     @cached_property
     def positives(self) -> list[int]:
@@ -54,6 +56,7 @@ def to_json(result: EvaluationResult) -> dict[str, Any]:
     """
     return {
         'num_images': result.num_images,
+        'num_images_left_out': len(result.left_out),
         'num_classes': len(result.classes),
         'metrics': {name: _plain(value) for name, value in result.metrics.items()},
         'protocol': {

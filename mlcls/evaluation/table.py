@@ -46,6 +46,8 @@ def _headline(result: EvaluationResult) -> Iterator[str]:
     rules = [f'{entry["metric"]}: {entry["decision"]}' for entry in result.protocol if 'decision' in entry]
     yield from (fit(rule, _WIDTH) for rule in dict.fromkeys(rules))
     yield f'{result.num_images} images, {len(result.classes)} classes; in percent, except counts'
+    if result.left_out:
+        yield f'{len(result.left_out)} images could not be used and are left out of these numbers'
 
 
 def _classes(result: EvaluationResult) -> Iterator[str]:

@@ -28,6 +28,12 @@ class Samples(Dataset):
         return sample(index, soft=index == self.soft)
 
 
+class ChannelsLast(Samples):
+    def __getitem__(self, index: int) -> dict:
+        packed = sample(index)
+        return {**packed, 'inputs': packed['inputs'].permute(1, 2, 0).contiguous().permute(2, 0, 1)}
+
+
 def test_batch():
     batch = collate_batch([sample(5), sample(3)])
     assert list(batch) == ['inputs', 'targets', 'index']
@@ -35,6 +41,15 @@ def test_batch():
     assert batch['inputs'][:, 0, 0, 0].tolist() == [5, 3]
     assert batch['targets'].tolist() == [[1, 0, -1]] * 2 and batch['targets'].dtype == torch.int8
     assert batch['index'].tolist() == [5, 3] and batch['index'].dtype == torch.int64
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_channels_last_samples_make_a_channels_last_batch(workers):
+    loader = DataLoader(ChannelsLast(), 4, num_workers=workers, collate_fn=collate_batch)
+    for start, batch in zip((0, 4), loader, strict=True):
+        assert batch['inputs'].shape == (4, 3, 4, 6)
+        assert batch['inputs'].is_contiguous(memory_format=torch.channels_last)
+        assert batch['inputs'][:, 2, 3, 5].tolist() == list(range(start, start + 4))
 
 
 def test_soft_targets_make_the_batch_float():

@@ -69,6 +69,7 @@ def test_what_it_knows(folder):
     assert data.notes == () and data.full_init() is None
     assert data.summary() == (
         "8 images, 3 classes, 1.00 labels per image, rarest class 'cow' (2 images), 8.3% of the labels unknown"
+        "; read as native: a JSON object with 'metainfo'"
     )
     assert data.summary().count('\n') == 0
     for outside in (8, -9):
@@ -178,7 +179,8 @@ def test_text_format(folder, write):
 
 
 @pytest.mark.parametrize(
-    'indices, expected', [(3, [0, 1, 2]), (-2, [6, 7]), ([5, 0, -1], [5, 0, 7]), (100, list(range(8)))]
+    'indices, expected',
+    [(3, [0, 1, 2]), (np.int64(3), [0, 1, 2]), (-2, [6, 7]), ([5, 0, -1], [5, 0, 7]), (100, list(range(8)))],
 )
 def test_indices(folder, indices, expected):
     data = make(folder, indices=indices)
@@ -188,7 +190,13 @@ def test_indices(folder, indices, expected):
 
 
 @pytest.mark.parametrize(
-    'indices, message', [(0, 'leaves no images'), ([], 'leaves no images'), ([8], 'indices must lie in 0 to 7, got 8')]
+    'indices, message',
+    [
+        (0, 'leaves no images'),
+        (True, 'must be a number or a list of numbers, got True'),
+        ([], 'leaves no images'),
+        ([8], 'indices must lie in 0 to 7, got 8'),
+    ],
 )
 def test_impossible_indices(folder, indices, message):
     with pytest.raises(ConfigError, match=message):
@@ -224,7 +232,7 @@ def test_classes_without_images_are_noted(folder):
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        ({'missing': 'ignore'}, "missing must be 'error' or 'skip', got 'ignore'"),
+        ({'missing': 'ignore'}, "missing must be one of 'error', 'skip', 'later', got 'ignore'"),
         ({'lazy_init': True}, 'MultiLabelDataset: lazy_init=True is not supported; leave it out'),
         ({'filter_cfg': {'min_size': 3}}, "filter_cfg={'min_size': 3} is not supported"),
         ({'max_refetch': 7}, 'max_refetch=7 is not supported'),
@@ -329,7 +337,8 @@ def test_no_python_object_an_image(tmp_path):
         sizes[count] = len(pickled)
         assert pickled.count(b's3://b/') == count  # side by side in one array
         assert pickled.count(b'\x8c') < 400  # strings in the pickle
-    path, label = len('s3://b/00000000.jpg') + 8, 8 + 4 + 1  # characters and end, row end, class and value
+    # Characters and end; row end and class. That all labels are present takes no memory.
+    path, label = len('s3://b/00000000.jpg') + 8, 8 + 4
     assert sizes[10_000] - sizes[100] == pytest.approx(9900 * (path + label), rel=0.01)
 
 

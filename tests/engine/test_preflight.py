@@ -173,12 +173,21 @@ def test_first_difference_of_class_lists(expected: tuple[str, ...], found: tuple
         ),
         ({'default_hooks.checkpoint.by_epoch': False}, 'by_epoch=False is not available'),
         ({'runner_type': 'FlexibleRunner'}, 'FlexibleRunner is not derived from the Runner'),
-        ({'model.train_cfg': {'augments': []}}, r'train_cfg \(batch augmentations\) is not available'),
+        ({'model.train_cfg': {'augments': []}}, 'RandomBatchAugment: augments is empty'),
         ({'model.backbone.deep_stem': True}, 'ResNet: only the default of deep_stem is available'),
     ],
 )
 def test_what_would_go_wrong_later_is_refused(tiny_config: Path, options: dict[str, Any], words: str) -> None:
     refused(tiny_config, words, options)
+
+
+def test_losses_that_remember_images_and_mixed_images(tiny_config: Path) -> None:
+    text = tiny_config.read_text()
+    loss = "dict(type='CrossEntropyLoss', use_sigmoid=True)"
+    assert loss in text
+    tiny_config.write_text(text.replace(loss, "dict(type='RoleLoss', expected_positives=1.8)"))
+    options = {'model.train_cfg': dict(augments=dict(type='Mixup', alpha=0.8))}
+    refused(tiny_config, 'RoleLoss remembers each training image, but batch_augments mixes images; remove one', options)
 
 
 def test_wrappers_that_lose_the_keys_of_draws(tiny_config: Path) -> None:

@@ -44,14 +44,16 @@ def test_a_run_learns_and_leaves_everything_behind(tiny_config: Path) -> None:
     assert stored['classes'] == ['red', 'green', 'blue'] and len(stored['per_class']['positives']) == 3
 
 
-def test_resumed_and_uninterrupted_runs_are_equal_bit_for_bit(tiny_config: Path, tmp_path: Path) -> None:
-    whole = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'whole')))
-    options = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True}
+@pytest.mark.parametrize('mixed', [False, True], ids=['plain', 'mixup'])
+def test_resumed_and_uninterrupted_runs_are_equal_bit_for_bit(tiny_config: Path, tmp_path: Path, mixed: bool) -> None:
+    mix = {'model.data_preprocessor.batch_augments': dict(augments=dict(type='Mixup', alpha=0.8))} if mixed else {}
+    whole = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'whole')), mix)
+    options = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True, **mix}
     half = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'half')), options)
     for name in ('epoch_3.pth', 'epoch_4.pth', 'best_multi-label_mAP.pth'):
         (half / name).unlink()
     (half / 'last_checkpoint').write_text('epoch_2.pth\n')
-    train(tiny_config, TrainFlags(work_dir=str(half), resume=True, seed=123))  # the seed of the checkpoint counts
+    train(tiny_config, TrainFlags(work_dir=str(half), resume=True, seed=123), mix)  # the seed of the checkpoint counts
     for name in ('epoch_4.pth', 'best_multi-label_mAP.pth'):
         a, b = read_checkpoint(whole / name), read_checkpoint(half / name)
         assert (

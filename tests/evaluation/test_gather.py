@@ -15,7 +15,7 @@ import torch
 
 from mlcls.errors import DataError
 from mlcls.evaluation import Evaluator, to_json
-from mlcls.evaluation.gather import dataset_order, gather_rows
+from mlcls.evaluation.gather import first_rows, gather_rows
 
 HERE = Path(__file__).parent
 
@@ -87,13 +87,12 @@ def test_one_process_is_not_copied() -> None:
     assert all(a is b for a, b in zip(gather_rows(*rows), rows, strict=True))
 
 
-def test_dataset_order() -> None:
+def test_first_rows() -> None:
     index = torch.tensor([2, 0, 2, 1, 0])
-    scores = torch.arange(5.0)[:, None]
-    ordered, _ = dataset_order((scores, scores.to(torch.int8), index), 3)
-    assert ordered.flatten().tolist() == [1, 3, 0]
-    with pytest.raises(DataError, match=r'2 of 5 images were not evaluated \(the first: index 3\); does'):
-        dataset_order((scores, scores.to(torch.int8), index), 5)
+    assert first_rows(index, 3).tolist() == [1, 3, 0]
+    assert first_rows(index, 5).tolist() == [1, 3, 0, 5, 5]
+    with pytest.raises(DataError, match=r'2 rows have an index outside the dataset of 2 images \(the first: 2\)'):
+        first_rows(index, 2)
 
 
 def test_an_evaluator_is_reusable_after_a_gather_failed() -> None:

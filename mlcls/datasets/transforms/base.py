@@ -9,7 +9,8 @@ A transform takes the sample of one image and a random generator, and returns th
             return sample
 
 Images are uint8 RGB arrays (H, W, 3) under the key ``img``. All randomness comes from ``rng``, which the dataset makes
-from the draw's key, so a sample is the same in any worker. Transforms of mmcv and mmengine, ``__call__(results)``, work
+from the draw's key, so a sample is the same in any worker. An image may be read-only, and it may lie in the batch: a
+transform that keeps one beyond its call must copy it. Transforms of mmcv and mmengine, ``__call__(results)``, work
 too; they are wrapped by `Adapter`.
 """
 
@@ -76,6 +77,9 @@ class Adapter(Transform):
         seed = int(rng.integers(2**32))
         np.random.seed(seed)
         random.seed(seed)
+        image = sample.get('img')
+        if isinstance(image, np.ndarray) and not image.flags.writeable:
+            sample['img'] = image.copy()  # of a pack; such transforms may write into it
         kept = torch.default_generator.get_state()
         torch.default_generator.manual_seed(seed)
         try:

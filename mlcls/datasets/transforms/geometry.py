@@ -40,8 +40,8 @@ class Resizing(Transform):
         self.interpolation = choice(interpolation, INTERPOLATIONS, f'{name}: interpolation')
         self.backend = choice(backend, BACKENDS, f'{name}: backend')
 
-    def resized(self, image: np.ndarray, width: int, height: int) -> np.ndarray:
-        """A uint8 image (H, W, 3), resized to (height, width, 3)."""
+    def resized(self, image: np.ndarray, width: int, height: int, place: np.ndarray | None = None) -> np.ndarray:
+        """A uint8 image (H, W, 3), resized to (height, width, 3); in ``place`` if that is given and work is done."""
         if image.shape[:2] == (height, width):
             return image
         cv2_name, pillow_name = INTERPOLATIONS[self.interpolation]
@@ -52,7 +52,16 @@ class Resizing(Transform):
             return np.array(pillow_image.resize((width, height), Image.Resampling[pillow_name]))
         import cv2
 
-        return cv2.resize(image, (width, height), interpolation=getattr(cv2, cv2_name))
+        return cv2.resize(image, (width, height), dst=place, interpolation=getattr(cv2, cv2_name))
+
+
+def room_in_batch(sample: Sample, height: int, width: int) -> np.ndarray | None:
+    """The place in the batch that this image will fill, if it has this size and nothing of the image is there yet."""
+    out = sample.get('out')
+    if out is None or out.shape[:2] != (height, width):
+        return None
+    image = sample.get('img')
+    return None if image is not None and np.may_share_memory(image, out) else out
 
 
 def put_image(sample: Sample, image: np.ndarray) -> Sample:
@@ -108,7 +117,7 @@ class Resize(Resizing):
         height, width = sample['img'].shape[:2]
         target = self.target_size(width, height)
         sample['scale_factor'] = target[0] / width, target[1] / height
-        return put_image(sample, self.resized(sample['img'], *target))
+        return put_image(sample, self.resized(sample['img'], *target, room_in_batch(sample, target[1], target[0])))
 
 
 @TRANSFORMS.register_module()
@@ -136,7 +145,7 @@ class ResizeEdge(Resizing):
         else:
             target = max(int(self.scale * width / height), 1), self.scale
         sample['scale_factor'] = target[0] / width, target[1] / height
-        return put_image(sample, self.resized(sample['img'], *target))
+        return put_image(sample, self.resized(sample['img'], *target, room_in_batch(sample, target[1], target[0])))
 
 
 @TRANSFORMS.register_module()
@@ -168,7 +177,10 @@ class RandomFlip(Transform):
             if draw < probability:
                 import cv2
 
-                sample['img'] = cv2.flip(sample['img'], self.AXES[direction])
+                image = sample['img']
+                # What lies in the batch is ours and is turned where it lies; anything else may be somebody's.
+                place = image if image is sample.get('out') else room_in_batch(sample, *image.shape[:2])
+                sample['img'] = cv2.flip(image, self.AXES[direction], dst=place)
                 sample['flip'], sample['flip_direction'] = True, direction
                 break
             draw -= probability

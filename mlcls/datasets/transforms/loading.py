@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from .base import Sample, Transform
 BACKENDS = ('auto', 'cv2', 'pillow', 'turbojpeg')
 #: Larger images are taken for damaged or malicious ("decompression bombs"), as Pillow does.
 MAX_PIXELS = 2 * 89_478_485
+#: How JPEGs are decoded for a random crop.
+DECODING = ('fast', 'exact')
 COLOR_TYPES = ('color', 'color_ignore_orientation', 'grayscale')
 
 #: Array operations that put an image upright, by EXIF orientation (CIPA DC-008, table 6).
@@ -55,7 +57,7 @@ def decode_image(data: bytes, backend: str = 'auto', upright: bool = True) -> np
     if image is None:
         return _decode_pillow(data, upright)
     # Pillow is asked for the orientation only where there can be one; most files of data sets have none.
-    if upright and data.find(b'Exif\0\0', 0, 65536) >= 0:
+    if upright and data.find(b'Exif\0\0', 0, 1 << 20) >= 0:
         image = _turn(image, _orientation(data))
     return image
 
@@ -153,6 +155,22 @@ def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(UPRIGHT[orientation](image)) if orientation in UPRIGHT else image
 
 
+#: Most images are smaller.
+_USUAL_BYTES = 1 << 20
+
+
+def _read_file(path: str) -> bytes:
+    # Much cheaper than file objects, between images that fill the processor's caches.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, _USUAL_BYTES)
+        while more := os.read(descriptor, _USUAL_BYTES + len(data)):
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
+
+
 def read_bytes(path: str, backend_args: dict[str, Any] | None = None) -> bytes:
     """Read a file; through mmengine's file backends if it is remote or ``backend_args`` are given.
 
@@ -161,7 +179,7 @@ def read_bytes(path: str, backend_args: dict[str, Any] | None = None) -> bytes:
     """
     try:
         if backend_args is None and '://' not in path:
-            return Path(path).read_bytes()
+            return _read_file(path)
         from mmengine import fileio
 
         return fileio.get(path, backend_args=backend_args)
@@ -173,7 +191,10 @@ def read_bytes(path: str, backend_args: dict[str, Any] | None = None) -> bytes:
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(Transform):
-    """Load the image at ``img_path`` as uint8 RGB (H, W, 3) into ``img``; sets ``img_shape`` and ``ori_shape`` (H, W).
+    """Load an image as uint8 RGB (H, W, 3) into ``img``; sets ``img_shape`` and ``ori_shape`` (H, W).
+
+    The image is the file at ``img_path``, unless the sample already carries it: encoded under ``img_bytes``, or decoded
+    under ``img``, which may be read-only and is not copied.
 
     Names and defaults are mmcv's; see `decode_image`. What cannot be kept is refused rather than ignored.
 
@@ -182,8 +203,12 @@ class LoadImageFromFile(Transform):
         color_type: ``'color'``, ``'color_ignore_orientation'`` (leaves EXIF aside) or ``'grayscale'`` (three equal
             channels).
         imdecode_backend: One of ``'auto'``, ``'cv2'``, ``'pillow'``, ``'turbojpeg'``. All give the same pixels for
-            JPEGs of the usual kinds.
+            JPEGs of the usual kinds; but cv2 and Pillow fill what is missing with grey if an end marker follows, where
+            ``'auto'`` raises.
         ignore_empty: Only False: an image that cannot be read is an error.
+        decode: Of JPEGs that a ``RandomResizedCrop`` follows: ``'fast'`` decodes them at 1/2 or 1/4 of their size if
+            the crop has at least twice, or four times, the height and width of its result, which also smooths;
+            ``'exact'`` always decodes them at their size. Without such a crop, decoding is always exact.
         backend_args: Of mmengine's file backend, for remote files.
     """
 
@@ -194,6 +219,7 @@ class LoadImageFromFile(Transform):
         imdecode_backend: str = 'auto',
         ignore_empty: bool = False,
         *,
+        decode: str = 'fast',
         backend_args: dict[str, Any] | None = None,
     ) -> None:
         if to_float32:
@@ -208,6 +234,7 @@ class LoadImageFromFile(Transform):
             )
         self.color_type = choice(color_type, COLOR_TYPES, 'LoadImageFromFile: color_type')
         self.imdecode_backend = choice(imdecode_backend, BACKENDS, 'LoadImageFromFile: imdecode_backend')
+        self.decode = choice(decode, DECODING, 'LoadImageFromFile: decode')
         self.backend_args = backend_args
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -216,12 +243,28 @@ class LoadImageFromFile(Transform):
         Raises:
             DataError: If it cannot be read or decoded; the message names path and reason.
         """
-        path = sample['img_path']
-        data = read_bytes(path, self.backend_args)
-        try:
-            image = decode_image(data, self.imdecode_backend, self.color_type != 'color_ignore_orientation')
-        except DataError as error:
-            raise DataError(f'{path}: {error}') from error
+        return self.decoded(sample, self.encoded(sample))
+
+    def encoded(self, sample: Sample) -> bytes | None:
+        """The encoded image of a sample; None if it carries it decoded."""
+        if sample.get('img') is not None:
+            return None
+        data = sample.get('img_bytes')
+        if data is None:
+            return read_bytes(sample['img_path'], self.backend_args)
+        return data if isinstance(data, bytes) else bytes(data)
+
+    def decoded(self, sample: Sample, data: bytes | None) -> Sample:
+        """Put the image into the sample.
+
+        Args:
+            sample: The sample.
+            data: What `encoded` gave for it.
+
+        Raises:
+            DataError: If it cannot be decoded; the message names path and reason.
+        """
+        image = sample['img'] if data is None else self._decode(sample['img_path'], data)
         if self.color_type == 'grayscale':
             import cv2
 
@@ -229,3 +272,9 @@ class LoadImageFromFile(Transform):
         sample['img'] = image
         sample['img_shape'] = sample['ori_shape'] = image.shape[:2]
         return sample
+
+    def _decode(self, path: str, data: bytes) -> np.ndarray:
+        try:
+            return decode_image(data, self.imdecode_backend, self.color_type != 'color_ignore_orientation')
+        except DataError as error:
+            raise DataError(f'{path}: {error}') from error

@@ -12,10 +12,11 @@ from mlcls.errors import ConfigError, DataError, UserError, did_you_mean
 from mlcls.registry import SCOPE, TRANSFORMS, root
 
 from .base import Adapter, Sample, Transform
+from .fused import fuse
 
 
 class Compose(Transform):
-    """Transforms one after another.
+    """Transforms one after another; loading with a random crop after it runs as one step, see `fused`.
 
     Args:
         transforms: The transforms; `build_transform` says what each may be.
@@ -33,6 +34,7 @@ class Compose(Transform):
                 self.transforms.append(build_transform(transform))
             except ConfigError as error:
                 raise ConfigError(f'pipeline[{position}]: {error}') from error
+        self._steps = fuse(self.transforms)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Run them all.
@@ -40,7 +42,7 @@ class Compose(Transform):
         Raises:
             DataError: If one fails; the message names it.
         """
-        for transform in self.transforms:
+        for transform in self._steps:
             try:
                 sample = transform(sample, rng)
             except (UserError, MemoryError):

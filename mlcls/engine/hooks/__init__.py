@@ -1,9 +1,10 @@
 """Hooks: what happens beside the training step."""
 
+from mlcls.engine.hooks.bad_images import BadImagesHook
 from mlcls.engine.hooks.checkpoint import CheckpointHook
 from mlcls.engine.hooks.diagnosis import LossDiagnosisHook
 from mlcls.engine.hooks.finite_loss import FiniteLossHook
 from mlcls.engine.hooks.logger import LoggerHook
 from mlcls.engine.hooks.progress import ProgressHook
 
-__all__ = ['CheckpointHook', 'FiniteLossHook', 'LoggerHook', 'LossDiagnosisHook', 'ProgressHook']
+__all__ = ['BadImagesHook', 'CheckpointHook', 'FiniteLossHook', 'LoggerHook', 'LossDiagnosisHook', 'ProgressHook']

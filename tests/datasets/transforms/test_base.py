@@ -85,3 +85,17 @@ def test_repr():
 
     assert repr(Blur()) == 'Blur(sigma=2.0)'
     assert repr(Adapter(MmcvLoad())).startswith('LoadImageFromFile(')
+
+
+def test_read_only_images_may_be_written_into(picture):
+    """As they come from a pack; the pack stays as it is."""
+
+    def darken(results):
+        results['img'] //= 2
+        return results
+
+    given = picture.copy()
+    given.flags.writeable = False
+    result = Adapter(darken)({'img': given}, np.random.default_rng(0))['img']
+    np.testing.assert_array_equal(result, picture // 2)
+    np.testing.assert_array_equal(given, picture)

@@ -24,6 +24,9 @@ class Scripted:
     def __init__(self, shares: list[float]) -> None:
         self.shares = iter(shares)
 
+    def random(self) -> float:
+        return next(self.shares)
+
     def uniform(self, low: float, high: float) -> float:
         return low + next(self.shares) * (high - low)
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mlcls.datasets.transforms import LoadImageFromFile, decode_image
+from mlcls.datasets.transforms.loading import read_bytes
 from mlcls.errors import ConfigError, DataError
 from tests.datasets.conftest import encode, exif
 
@@ -282,6 +283,12 @@ def test_load_through_a_file_backend(picture, write):
         load({'img_path': path.replace('a.png', 'b.png')}, RNG)
 
 
+@pytest.mark.parametrize('size', [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 40 * 2**20])
+def test_files_of_all_sizes_are_read_whole(write, size):
+    content = RNG.bytes(size)
+    assert read_bytes(str(write('a.bin', content))) == content
+
+
 def test_load_errors_name_the_path(write, tmp_path):
     path = write('broken.jpg', b'hello')
     with pytest.raises(DataError, match=r'broken\.jpg: not an image'):
@@ -304,3 +311,11 @@ def test_load_errors_name_the_path(write, tmp_path):
 def test_arguments_that_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         LoadImageFromFile(**arguments)
+
+
+def test_exif_behind_a_large_segment(picture):
+    data = encode(picture, 'JPEG', exif=exif(6))
+    photoshop = b'\xff\xed\xff\xff' + b'8BIM' + bytes(0xFFFF - 6)  # APP13, as long as a segment can be
+    moved = data[:2] + photoshop + data[2:]
+    assert moved.find(b'Exif') > 65536
+    assert np.array_equal(decode_image(moved), decode_image(data))

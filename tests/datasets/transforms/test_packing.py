@@ -30,7 +30,8 @@ def test_pack(picture, view):
     image = view(picture)
     packed = PackInputs()(sample(image), RNG)
     assert set(packed) == {'inputs', 'targets', 'index'}
-    assert packed['inputs'].dtype == torch.uint8 and packed['inputs'].is_contiguous()
+    assert packed['inputs'].dtype == torch.uint8 and packed['inputs'].permute(1, 2, 0).is_contiguous()
+    assert not np.shares_memory(packed['inputs'].numpy(), picture)
     np.testing.assert_array_equal(packed['inputs'].numpy(), image.transpose(2, 0, 1))
     assert packed['targets'].tolist() == [1, 0, -1] and packed['targets'].dtype == torch.int8
     assert type(packed['index']) is int and packed['index'] == 7
@@ -68,3 +69,33 @@ def test_no_image():
 def test_algorithm_keys():
     with pytest.raises(ConfigError, match='algorithm_keys is not supported'):
         PackInputs(algorithm_keys=('mask',))
+
+
+def test_into_the_place_in_a_batch(picture):
+    for image in (picture, picture[::-1], picture.transpose(1, 0, 2)):
+        place = np.zeros(image.shape, np.uint8)
+        given = sample(image)
+        packed = PackInputs()({**given, 'out': place}, RNG)
+        assert packed['inputs'] is place and packed['targets'] is given['targets'] and packed['index'] == 7
+        np.testing.assert_array_equal(place, image)
+
+
+def test_what_lies_in_the_place_turned_round(picture):
+    place = picture[:60, :60].copy()
+    packed = PackInputs()({**sample(place.transpose(1, 0, 2)), 'out': place}, RNG)
+    assert packed['inputs'] is place
+    np.testing.assert_array_equal(place, picture[:60, :60].transpose(1, 0, 2))
+
+
+def test_a_place_of_another_size_stays_empty(picture):
+    place = np.zeros((60, 91, 3), np.uint8)
+    packed = PackInputs()({**sample(picture), 'out': place}, RNG)
+    assert isinstance(packed['inputs'], torch.Tensor) and not place.any()
+
+
+def test_read_only_images(picture):
+    picture = picture.copy()
+    picture.flags.writeable = False
+    packed = PackInputs()(sample(picture), RNG)
+    packed['inputs'].zero_()
+    assert picture.any()
