@@ -7,7 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN = work_dirs/$(basename $(notdir $(CONFIG)))
 
-.PHONY: setup data train test lint bench-metrics bench-losses compare-losses clean
+.PHONY: setup data train test lint bench-metrics bench-losses compare-losses bench-loader bench-annotations bench-balance clean
 
 setup: $(VENV)/installed
 
@@ -41,6 +41,19 @@ bench-losses: setup
 # Trains every config in configs/losses with 3 seeds and writes the tables of docs/losses.md; goes on where it was stopped.
 compare-losses: data
 	$(PY) tools/benchmarks/compare_losses.py
+
+# Images a second of the loader, beside torchvision's, mmcv's and a hand-written one.
+bench-loader: setup
+	$(PY) tools/benchmarks/bench_loader.py --out docs/results/data/loader.json
+
+# Nine million images of annotations: seconds and memory of a run and of its workers.
+bench-annotations: setup
+	$(PY) tools/benchmarks/bench_annotations.py --out docs/results/data/annotations.json
+
+# How even classes become and how even splits are; DATA is the label matrix of COCO-14 as an .npz file.
+bench-balance: setup
+	$(PY) tools/benchmarks/bench_balance.py $(DATA) --out docs/results/data/balance.json
+	$(PY) tools/benchmarks/bench_splitting.py $(DATA) --out docs/results/data/splitting.json
 
 clean:
 	rm -rf $(VENV) data/multidigits .mypy_cache .ruff_cache .pytest_cache

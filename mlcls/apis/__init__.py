@@ -5,16 +5,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlcls.apis.browsing import BrowseFlags, browse
+    from mlcls.apis.checking import CheckFlags, check_data
+    from mlcls.apis.packing import PackFlags, pack_data
+    from mlcls.apis.prepare import prepare_data
+    from mlcls.apis.projects import ProjectFlags, start_project
+    from mlcls.apis.splitting import SplitFlags, split_data
     from mlcls.apis.testing import test
     from mlcls.apis.training import TrainFlags, train
 
-__all__ = ['TrainFlags', 'test', 'train']
+#: Where each function and the class of its flags are.
+_ROOMS = {
+    'browsing': ('BrowseFlags', 'browse'),
+    'checking': ('CheckFlags', 'check_data'),
+    'packing': ('PackFlags', 'pack_data'),
+    'prepare': ('prepare_data',),
+    'projects': ('ProjectFlags', 'start_project'),
+    'splitting': ('SplitFlags', 'split_data'),
+    'testing': ('test',),
+    'training': ('TrainFlags', 'train'),
+}
+
+__all__ = [
+    'BrowseFlags',
+    'CheckFlags',
+    'PackFlags',
+    'ProjectFlags',
+    'SplitFlags',
+    'TrainFlags',
+    'browse',
+    'check_data',
+    'pack_data',
+    'prepare_data',
+    'split_data',
+    'start_project',
+    'test',
+    'train',
+]
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    rooms = {'test': 'mlcls.apis.testing', 'train': 'mlcls.apis.training', 'TrainFlags': 'mlcls.apis.training'}
-    if name not in rooms:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(importlib.import_module(rooms[name]), name)
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(importlib.import_module(f'mlcls.apis.{room}'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -30,7 +30,7 @@ class ParseOptions(argparse.Action):
         for item in values:
             key, separator, value = item.partition('=')
             if not separator or not key:
-                parser.error(f"--cfg-options takes key=value, got '{item}'")
+                parser.error(f"{option_string} takes key=value, got '{item}'")
             options[key] = parse_value(value)
         setattr(namespace, self.dest, options)
 
@@ -68,6 +68,45 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
         default=0,
         help='set by old launchers; the environment variable LOCAL_RANK counts',
     )
+
+
+def parse_classes(text: str) -> list[str] | str:
+    """Names if there are commas and no such file, else the path of a file."""
+    if ',' not in text or os.path.exists(text):
+        return text
+    return [name for name in text.split(',') if name]
+
+
+def add_annotation_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags by which commands are told how to read annotations; see `annotation_arguments`."""
+    parser.add_argument('--format', default='auto', help='format of the annotations (default: recognised)')
+    parser.add_argument('--split', help='of annotations that hold several parts: the one to take')
+    parser.add_argument(
+        '--classes',
+        metavar='FILE|A,B,C',
+        type=parse_classes,
+        help='class names: a file with one a line, or with commas',
+    )
+    parser.add_argument('--images', metavar='FOLDER', help='folder of the images (default: that of the annotations)')
+    parser.add_argument(
+        '--options',
+        nargs='+',
+        action=ParseOptions,
+        metavar='KEY=VALUE',
+        help="further arguments of the format's reader",
+    )
+
+
+def annotation_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``MultiLabelDataset`` that the flags of `add_annotation_flags` set."""
+    given = {
+        'format': None if args.format == 'auto' else args.format,
+        'split': args.split,
+        'classes': args.classes,
+        'data_prefix': args.images,
+        'format_options': args.options,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def message_of(error: UserError) -> str:
