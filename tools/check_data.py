@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mlcls.apis.cli import ParseOptions, run_command
+from mlcls.apis.cli import ParseOptions, add_annotation_flags, run_command
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -23,14 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--html', metavar='FILE', help='write a page with pictures')
     parser.add_argument('--json', metavar='FILE', help='write the report as JSON')
     parser.add_argument('--workers', type=int, metavar='N', help='processes that open images (default: all processors)')
-    parser.add_argument(
-        '--format', default='auto', metavar='F', help='format of the annotations (default: %(default)s)'
-    )
-    parser.add_argument('--split', metavar='S', help='check this split alone')
-    parser.add_argument('--classes', metavar='FILE', help='class names, one a line, for annotations that name none')
-    parser.add_argument(
-        '--images', default='', metavar='DIR', help='folder of the images (default: beside the annotations)'
-    )
+    add_annotation_flags(parser)
     parser.add_argument(
         '--no-images', action='store_true', help='open no image: check annotations and file names alone'
     )
@@ -52,7 +45,15 @@ def main() -> None:
     from mlcls.apis.checking import CheckFlags, check_data, exit_code, write_report
     from mlcls.datasets.checking import to_text
 
-    flags = CheckFlags(args.format, args.split, args.classes, args.images, not args.no_images, args.workers)
+    flags = CheckFlags(
+        format=args.format,
+        split=args.split,
+        classes=args.classes,
+        options=args.options,
+        image_folder=args.images or '',
+        images=not args.no_images,
+        workers=args.workers,
+    )
     with counter() as progress:
         report = check_data(args.source, flags, args.cfg_options, progress)
     print(to_text(report))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from mlcls.apis.cli import run_command
+from mlcls.apis.cli import ParseOptions, parse_classes, run_command
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -14,8 +14,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('source', help='annotation file or folder, of any known format')
     parser.add_argument('name', help='name of the project: configs/NAME.py, data/NAME, work_dirs/NAME')
     parser.add_argument('--format', default='auto', help='format of the annotations (default: recognised)')
-    parser.add_argument('--classes', metavar='FILE', help='class names, one a line, for annotations that name none')
-    parser.add_argument('--images', default='', metavar='DIR', help='folder of the images (default: beside the labels)')
+    parser.add_argument(
+        '--classes', metavar='FILE|A,B,C', type=parse_classes, help='class names, for annotations that name none'
+    )
+    parser.add_argument('--images', default='', metavar='FOLDER', help='folder of the images (default: by the labels)')
+    parser.add_argument(
+        '--options', nargs='+', action=ParseOptions, metavar='KEY=VALUE', help="arguments of the format's reader"
+    )
     parser.add_argument('--image-size', type=int, default=224, metavar='PIXELS', help='default: %(default)s')
     parser.add_argument(
         '--weights',
@@ -41,6 +46,7 @@ def main() -> None:
     flags = ProjectFlags(
         format=args.format,
         classes=args.classes,
+        options=args.options,
         images=args.images,
         image_size=args.image_size,
         weights=args.weights,

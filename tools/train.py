@@ -56,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_command(main)
+    run_command(main, 'interrupted; to go on later, run the same command with --resume')

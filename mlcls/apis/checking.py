@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ class CheckFlags:
     Args:
         format: Format of the annotations; ``'auto'`` recognises it.
         split: Check this split alone.
-        classes: Text file of class names, for annotations that name none.
+        classes: Class names or a text file of them, for annotations that name none.
+        options: Further arguments of the format's reader.
         image_folder: Folder of the images; that of the annotations if empty.
         images: False opens no image.
         workers: Processes that open images; 0 works in this one, None takes as many as there are processors.
@@ -29,7 +30,8 @@ class CheckFlags:
 
     format: str = 'auto'
     split: str | None = None
-    classes: str | None = None
+    classes: Sequence[str] | str | None = None
+    options: Mapping[str, Any] | None = None
     image_folder: str = ''
     images: bool = True
     workers: int | None = None
@@ -64,8 +66,8 @@ def check_data(
 def _config_splits(source: str | Path, flags: CheckFlags, options: Mapping[str, Any] | None) -> SplitSet:
     from mlcls.apis.training import prepare_config
 
-    if flags.format != 'auto' or flags.classes or flags.image_folder:
-        raise ConfigError('--format, --classes and --images are for annotations; a config says these itself')
+    if flags.format != 'auto' or flags.classes or flags.image_folder or flags.options:
+        raise ConfigError('--format, --classes, --images and --options are for annotations; a config says these itself')
     cfg = prepare_config(source, options)
     loaders = {name: cfg.get(f'{name}_dataloader') for name in LOADERS}
     datasets = {name: loader['dataset'] for name, loader in loaders.items() if loader and loader.get('dataset')}
@@ -83,7 +85,7 @@ def _splits(source: str | Path, flags: CheckFlags, options: Mapping[str, Any] | 
         raise ConfigError('--cfg-options needs a config')
     if not Path(source).exists():
         raise DataError(f'{source}: no such config, annotation file or folder')
-    return splits_of_source(source, flags.format, flags.split, flags.classes, flags.image_folder)
+    return splits_of_source(source, flags.format, flags.split, flags.classes, flags.image_folder, flags.options)
 
 
 def write_report(report: CheckReport, html: str | None = None, json: str | None = None) -> list[str]:

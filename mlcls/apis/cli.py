@@ -116,19 +116,24 @@ def message_of(error: UserError) -> str:
     return text[raised[-1].end() :].strip() if raised and 'Original Traceback' in text else text
 
 
-def run_command(main: Callable[[], object]) -> None:
-    """Run a command line: an error of the user's is one message and exit code 2, Ctrl-C is 130, a closed pipe 141."""
-    from mlcls.engine.distributed import close_distributed
+def run_command(main: Callable[[], object], interrupted: str = 'interrupted') -> None:
+    """Run a command line: an error of the user's is one message and exit code 2, Ctrl-C is 130, a closed pipe 141.
 
+    Args:
+        main: The command.
+        interrupted: What to say after Ctrl-C.
+    """
     try:
-        code = _exit_code(main)
+        code = _exit_code(main, interrupted)
     finally:
-        close_distributed()
+        distributed = sys.modules.get('mlcls.engine.distributed')
+        if distributed is not None:  # nothing is to be closed otherwise
+            distributed.close_distributed()
     if code:
         sys.exit(code)
 
 
-def _exit_code(main: Callable[[], object]) -> int:
+def _exit_code(main: Callable[[], object], interrupted: str) -> int:
     # A function of its own: when it returns, nothing of the run (an error's frames hold it) is alive any more.
     try:
         main()
@@ -141,6 +146,6 @@ def _exit_code(main: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor must the last flush complain
         return 141
     except KeyboardInterrupt:
-        print('interrupted; to go on later, run the same command with --resume', file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         return 130
     return 0

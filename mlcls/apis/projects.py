@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from mlcls.apis.checking import write_report
 from mlcls.apis.prepare import relocate
 from mlcls.apis.splitting import Grouping, SplitFlags, split_data
-from mlcls.datasets.checking import CheckReport, Split, check_splits, splits_of_source
+from mlcls.datasets.checking import CheckReport, Finding, Split, check_splits, splits_of_source
 from mlcls.datasets.formats import read_native, write_native
-from mlcls.errors import DataError
+from mlcls.errors import ConfigError, DataError
+from mlcls.fileio import read_checkpoint
 from mlcls.structures import Annotations, LabelMatrix, StringList
 
 ROLES = ('train', 'val', 'test')
@@ -23,6 +25,10 @@ ROLES = ('train', 'val', 'test')
 _BEGINNINGS = {'train': ('train', 'trn'), 'val': ('val', 'dev'), 'test': ('test',)}
 #: What is wrong with the split alone.
 _LEAKS = ('file-in-two-splits', 'identical-across-splits')
+#: Pixels below which MobileNetV2, which divides by 32, sees nothing; images below which parts are empty.
+_LEAST_SIZE, _LEAST_IMAGES = 32, 20
+#: Errors that are shown.
+_SHOWN = 5
 #: Steps that fine-tuning is given at least, within 8 to 40 epochs.
 _STEPS = 2000
 _BATCH = 32
@@ -34,7 +40,8 @@ class ProjectFlags:
 
     Args:
         format: Format of the annotations; ``'auto'`` recognises it.
-        classes: Text file of class names, for annotations that name none.
+        classes: Class names or a text file of them, for annotations that name none.
+        options: Further arguments of the format's reader.
         images: Folder of the images; that of the annotations if empty.
         image_size: Side of the training images in pixels.
         weights: Weights of MobileNetV2: a file, or an address such as ``torchvision://mobilenet_v2``.
@@ -47,7 +54,8 @@ class ProjectFlags:
     """
 
     format: str = 'auto'
-    classes: str | None = None
+    classes: Sequence[str] | str | None = None
+    options: Mapping[str, Any] | None = None
     images: str = ''
     image_size: int = 224
     weights: str = 'torchvision://mobilenet_v2'
@@ -96,24 +104,44 @@ def start_project(source: str | Path, name: str, flags: ProjectFlags = ProjectFl
         raise DataError(f"the project's name becomes a file name: letters, digits, _ and - only, got '{name}'")
     if not Path(source).exists():
         raise DataError(f'{source}: no such annotation file or folder')
+    _check_flags(flags)
     data, config = Path(flags.data_folder) / name, Path(flags.config_folder) / f'{name}.py'
     for path in (config, *(data / f'{role}.json' for role in ROLES)):
         if path.exists() and not flags.force:
             raise DataError(f'{path}: exists; choose another name, or force=True (--force) to replace it')
-    found = splits_of_source(source, flags.format, None, flags.classes, flags.images)
+    found = splits_of_source(source, flags.format, None, flags.classes, flags.images, flags.options)
+    if found.splits and sum(map(len, found.splits)) < _LEAST_IMAGES:
+        raise DataError(f'{source}: has fewer than {_LEAST_IMAGES} images, too few to train and to measure on')
     report = check_splits(found, str(source))
     page = Path(flags.work_folder) / name / 'data.html'
     write_report(report, html=str(page))
     leaks = _LEAKS if flags.split_anew else ()
     errors = [finding for finding in report.findings if finding.severity == 'error' and finding.code not in leaks]
     if errors:
-        more = f' (and {len(errors) - 1} more)' if len(errors) > 1 else ''
-        advice = '; --split-anew mixes the parts and splits them again' if errors[0].code in _LEAKS else ''
-        raise DataError(f'the data have errors, see {page}: {errors[0].message}{more}{advice}')
+        raise DataError(f'the data have errors, see {page}:\n{_described(errors)}')
     parts, notes = _make_parts(_roles(found.splits, source, flags.split_anew), data, flags)
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(_config_text(name, str(source), data, parts, flags))
     return Project(config, {role: len(part) for role, part in parts.items()}, page, report, tuple(notes))
+
+
+def _check_flags(flags: ProjectFlags) -> None:
+    if flags.image_size < _LEAST_SIZE:
+        raise ConfigError(f'--image-size must be at least {_LEAST_SIZE}, got {flags.image_size}')
+    if '://' not in flags.weights:
+        read_checkpoint(flags.weights)  # whatever is wrong with it, better now than when training starts
+
+
+def _described(errors: Sequence[Finding]) -> str:
+    """The errors, a line each with what is concerned."""
+    lines = []
+    for error in errors[:_SHOWN]:
+        items = f' ({", ".join(error.items[:3])}{", ..." if error.count > 3 else ""})' if error.items else ''
+        advice = '; --split-anew mixes the parts and splits them again' if error.code in _LEAKS else ''
+        lines.append(f'  {error.split + ": " if error.split else ""}{error.message}{items}{advice}')
+    if len(errors) > _SHOWN:
+        lines.append(f'  and {len(errors) - _SHOWN} more')
+    return '\n'.join(lines)
 
 
 def _roles(splits: tuple[Split, ...], source: str | Path, anew: bool) -> dict[str, Split]:

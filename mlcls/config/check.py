@@ -48,8 +48,12 @@ def check_config(cfg: Config, sources: Sources) -> None:
 
 def _check_together(raw: Mapping[str, Any], problems: Problems) -> None:
     """Note what must be given together, and the keys that a run cannot be without."""
-    if raw.get('model') is None:
+    model = raw.get('model')
+    if model is None:
         problems.add(('model',), 'is missing')
+    if raw.get('data_preprocessor') is not None and isinstance(model, Mapping) and model.get('data_preprocessor'):
+        text = 'has no effect, since model.data_preprocessor is set; write model = dict(data_preprocessor=...)'
+        problems.add(('data_preprocessor',), text)
     for group in schema.GROUPS:
         given = [key for key in group if raw.get(key) is not None]
         missing = [key for key in group if key not in given]

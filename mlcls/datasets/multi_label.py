@@ -191,10 +191,10 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
         sample: dict[str, Any] = {'img_path': path, 'targets': self.labels.row(number), 'index': number}
         if out is not None:
             sample['out'] = out
-        if self._pack is not None:
-            stored = self._pack.image(number if self._pack_numbers is None else int(self._pack_numbers[number]))
-            sample['img' if isinstance(stored, np.ndarray) else 'img_bytes'] = stored
         try:
+            if self._pack is not None:
+                stored = self._pack.image(number if self._pack_numbers is None else int(self._pack_numbers[number]))
+                sample['img' if isinstance(stored, np.ndarray) else 'img_bytes'] = stored
             return self.pipeline(sample, rng)
         except DataError as error:
             if path in str(error):

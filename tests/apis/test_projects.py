@@ -16,7 +16,7 @@ from mlcls.apis import TrainFlags, train
 from mlcls.apis.projects import ProjectFlags, start_project
 from mlcls.apis.training import prepare_config
 from mlcls.datasets import read_annotations
-from mlcls.errors import DataError
+from mlcls.errors import DataError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ('red', 'green', 'blue')
@@ -118,7 +118,7 @@ def test_leaking_parts_are_refused_or_split_anew(tmp_path: Path, flags: ProjectF
     for split, start in (('train', 0), ('val', 40)):  # train has the images of val, too
         lines += [row.replace(',', f',{split},', 1) for row in rows[start:]]
     source.write_text('\n'.join(lines))
-    with pytest.raises(DataError, match=r'the data have errors, see .*; --split-anew mixes the parts and splits'):
+    with pytest.raises(DataError, match=r'(?s)the data have errors, see .*; --split-anew mixes the parts and splits'):
         start_project(source, 'pets', flags)
     project = start_project(source, 'pets', ProjectFlags(**{**vars(flags), 'split_anew': True}))
     assert dict(project.parts) == {'train': 48, 'val': 6, 'test': 6}
@@ -139,7 +139,7 @@ def test_what_is_there_stays(sheet: Path, tmp_path: Path, flags: ProjectFlags) -
 
 def test_data_with_errors(sheet: Path, tmp_path: Path, flags: ProjectFlags) -> None:
     (sheet.parent / 'pictures' / '0-3.png').write_bytes(b'')
-    with pytest.raises(DataError, match=r'the data have errors, see .*data\.html: '):
+    with pytest.raises(DataError, match=r'the data have errors, see .*data\.html:\n.*0-3\.png'):
         start_project(sheet, 'pets', flags)
     assert (tmp_path / 'work_dirs' / 'pets' / 'data.html').is_file()
     assert not (tmp_path / 'data').exists() and not (tmp_path / 'configs' / 'pets.py').exists()
@@ -180,3 +180,32 @@ def test_the_command(sheet: Path, tmp_path: Path, flags: ProjectFlags) -> None:
     assert record['seed'] == 0
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 2 and again.stderr.startswith('error: configs/pets.py: exists')
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'image_size': 8}, '--image-size must be at least 32, got 8'),
+        ({'weights': 'nowhere.pth'}, r'nowhere\.pth: no such checkpoint file'),
+    ],
+)
+def test_what_training_would_fail_at(
+    sheet: Path, tmp_path: Path, flags: ProjectFlags, change: dict, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        start_project(sheet, 'pets', ProjectFlags(**{**vars(flags), **change}))
+    assert not (tmp_path / 'data').exists()
+
+
+def test_too_few_images(sheet: Path, tmp_path: Path, flags: ProjectFlags) -> None:
+    sheet.write_text('\n'.join(sheet.read_text().splitlines()[:8]))
+    with pytest.raises(DataError, match=r'sheet\.csv: has fewer than 20 images, too few to train and to measure on'):
+        start_project(sheet, 'pets', flags)
+
+
+def test_a_sheet_of_ones(sheet: Path, flags: ProjectFlags) -> None:
+    sheet.write_text(sheet.read_text().replace(',0', ','))
+    with pytest.raises(DataError, match=r"labelled absent in no image.*empty='absent' \(--options empty=absent\)"):
+        start_project(sheet, 'pets', flags)
+    project = start_project(sheet, 'pets', ProjectFlags(**{**vars(flags), 'options': {'empty': 'absent'}}))
+    assert dict(project.parts) == {'train': 48, 'val': 6, 'test': 6}

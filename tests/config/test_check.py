@@ -53,8 +53,16 @@ def test_scheduler_without_optimizer(write: Write) -> None:
 
 
 def test_data_preprocessor_at_the_top_needs_no_type(write: Write) -> None:
-    assert problems_of(write({'a.py': VALID + "data_preprocessor = dict(type='ZooPreprocessor', mean=[0])\n"})) == []
-    assert len(problems_of(write({'a.py': VALID + "data_preprocessor = dict(typ='ZooPreprocessor')\n"}))) <= 1
+    model = "    data_preprocessor=dict(type='ZooPreprocessor', mean=[0, 0, 0], std=[1, 1, 1]),\n"
+    assert model in VALID
+    valid = VALID.replace(model, '')
+    assert problems_of(write({'a.py': valid + "data_preprocessor = dict(type='ZooPreprocessor', mean=[0])\n"})) == []
+    assert len(problems_of(write({'a.py': valid + "data_preprocessor = dict(typ='ZooPreprocessor')\n"}))) <= 1
+
+
+def test_two_data_preprocessors(write: Write) -> None:
+    (problem,) = problems_of(write({'a.py': VALID + 'data_preprocessor = dict(mean=[0])\n'}))
+    assert 'data_preprocessor: has no effect, since model.data_preprocessor is set; write model = dict(' in problem
 
 
 def test_evaluator_that_holds_metrics(write: Write) -> None:

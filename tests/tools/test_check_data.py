@@ -112,7 +112,7 @@ def test_files_are_written(command: Command, tiny_data: Path, tmp_path: Path) ->
         (['{data}', '--cfg-options', 'a=1'], '--cfg-options needs a config'),
         (['{data}', '--format', 'csw'], "unknown annotation format 'csw'; did you mean 'csv'?"),
         (['{data}', '--split', 'vale'], "no file of a split 'vale'; there are train, val"),
-        (['{config}', '--format', 'csv'], '--format, --classes and --images are for annotations'),
+        (['{config}', '--format', 'csv'], '--format, --classes, --images and --options are for annotations'),
         (['{config}', '--split', 'vale'], "has no split 'vale'; did you mean 'val'?"),
     ],
 )

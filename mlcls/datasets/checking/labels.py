@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mlcls.structures import UNKNOWN
+from mlcls.structures import ABSENT, UNKNOWN
 
 from .names import similar_names
 from .report import MAX_ITEMS, Finding, counted, listed
@@ -43,6 +43,7 @@ def label_findings(splits: Sequence[Split]) -> list[Finding]:
         *coverage(splits),
         *unlabelled(splits),
         *unknown_labels(splits),
+        *never_absent(splits),
         *shifted_ids(splits),
         *frequencies(splits),
         *rules(splits),
@@ -166,6 +167,21 @@ def unknown_labels(splits: Sequence[Split]) -> Iterator[Finding]:
         items = tuple(f'{split.annotations.classes[i]} ({shares[i]:.0%} unknown)' for i in order[:MAX_ITEMS])
         message = f'{shares.mean():.1%} of the labels are unknown{worst}'
         yield Finding(severity, 'labels-unknown', message, split.name, items, len(order) or 1)
+
+
+def never_absent(splits: Sequence[Split]) -> Iterator[Finding]:
+    """Classes that every image of a split shows or may show: a model that always says yes is never wrong."""
+    for split in splits:
+        labels = split.annotations.labels
+        unknown, never = labels.counts(UNKNOWN), labels.counts(ABSENT) == 0
+        every = bool(never.all())
+        # Losses for incomplete labels can learn from present labels alone; nothing can be measured by them.
+        severity = 'error' if every and not split.is_training else 'warning'
+        chosen = never if every else never & (unknown > 0) & (labels.counts() > 0)
+        text = '{} labelled absent in no image, so a model that always says yes is never wrong'
+        if unknown.any():
+            text += "; if empty cells mean absent, read them so: empty='absent' (--options empty=absent)"
+        yield from _about(severity, 'class-never-absent', split.name, split.annotations.classes, chosen, text)
 
 
 def shifted_ids(splits: Sequence[Split]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .copies import shared_files, without_repeated_splits
-from .labels import coverage, differing_classes, shifted_ids
+from .labels import coverage, differing_classes, never_absent, shifted_ids
 from .report import Finding, counted
 from .splits import split_of
 
@@ -18,6 +18,7 @@ _WORDS = {
     'class-rare-in-split': ('class too rare in {} to measure', 'classes too rare in {} to measure'),
     'class-always-present': ('class in every image of {}', 'classes in every image of {}'),
     'class-constant': ('class in every image', 'classes in every image'),
+    'class-never-absent': ('class labelled absent nowhere in {}', 'classes labelled absent nowhere in {}'),
     'ids-off-by-one': ('class whose ids look off by one', 'classes whose ids look off by one'),
 }
 
@@ -37,7 +38,7 @@ def quick_check(datasets: Mapping[str, Any]) -> str:
     splits, _ = without_repeated_splits(splits)
     told = [f'{finding.split}: {finding.message}' for finding in differing_classes(splits)]
     if splits and not told:
-        about = (*coverage(splits), *shifted_ids(splits))
+        about = (*coverage(splits), *never_absent(splits), *shifted_ids(splits))
         told += [_classes(finding) for finding in about if finding.severity != 'note']
     for finding in shared_files(splits):
         eval_split, training = finding.split.split(', ')

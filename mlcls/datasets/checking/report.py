@@ -48,6 +48,7 @@ CODES = {
     'class-rare-in-split': 'classes that too few images of a split show to measure them',
     'class-always-present': 'classes that every image of a split shows',
     'class-constant': 'classes that every image shows',
+    'class-never-absent': 'classes that no image of a split is known not to show',
     'class-implies-class': 'classes that never come without another one',
     'classes-identical': 'classes that always come together',
     'class-names-similar': 'class names that may mean one class',

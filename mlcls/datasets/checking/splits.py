@@ -136,6 +136,7 @@ def splits_of_source(
     split: str | None = None,
     classes: str | Sequence[str] | None = None,
     images: str = '',
+    options: Mapping[str, Any] | None = None,
 ) -> SplitSet:
     """Read the splits of annotations of any format: a file, a folder, or a folder with a file a split.
 
@@ -146,13 +147,14 @@ def splits_of_source(
         classes: Class names, or a text file of them, for formats that name none; of a folder of text files, its
             ``classes.txt`` is taken by itself.
         images: Folder of the images; that of the annotations if empty.
+        options: Further arguments of the format's reader.
 
     Raises:
         DataError: If no file is that of ``split``. Annotations that cannot be read are a finding.
     """
     files = _split_files(Path(source)) if Path(source).is_dir() and not _is_format(source, format) else {}
     if not files:
-        return _splits_inside(source, format, split, classes, images)
+        return _splits_inside(source, format, split, classes, images, dict(options or {}))
     if split is not None:
         if split not in files:
             raise DataError(f"{source}: no file of a split '{split}'; there are {', '.join(files)}")
@@ -160,7 +162,8 @@ def splits_of_source(
     if classes is None and (Path(source) / 'classes.txt').is_file():
         classes = str(Path(source) / 'classes.txt')
     return _read_all(
-        (name, path, format, None if _has_names(path, format) else classes, images, {}) for name, path in files.items()
+        (name, path, format, None if _has_names(path, format) else classes, images, dict(options or {}))
+        for name, path in files.items()
     )
 
 
@@ -171,19 +174,24 @@ def _has_names(path: Path, format: str) -> bool:
 
 
 def _splits_inside(
-    source: str | os.PathLike[str], format: str, split: str | None, classes: Any, images: str
+    source: str | os.PathLike[str],
+    format: str,
+    split: str | None,
+    classes: Any,
+    images: str,
+    options: dict[str, Any],
 ) -> SplitSet:
     """The splits of one file, or of a folder that is one data set."""
-    options = {} if split is None else {'split': split}
+    chosen = options if split is None else {**options, 'split': split}
     try:
-        only = _read(split or 'data', source, format, classes, images, options)
+        only = _read(split or 'data', source, format, classes, images, chosen)
         return SplitSet((only,), _remarks(only.name, only.annotations.notes))
     except SplitError as error:
         names = [name for name in error.splits if name not in _UNIONS or len(error.splits) == 1]
     except DataError as error:
         return SplitSet((), (Finding('error', 'split-unreadable', str(error), split or '', count=1),))
     names.sort(key=_order)
-    return _read_all((name, source, format, classes, images, {'split': name}) for name in names)
+    return _read_all((name, source, format, classes, images, {**options, 'split': name}) for name in names)
 
 
 def _read_all(arguments: Iterable[tuple[Any, ...]]) -> SplitSet:

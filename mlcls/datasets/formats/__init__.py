@@ -39,7 +39,7 @@ from .classes import check_classes, order_classes, read_classes
 from .csv import read_csv
 from .head import Head
 from .native import read_native
-from .text import read_text
+from .text import IMAGE_EXTENSIONS, read_text
 from .write import find_difference, write_native
 
 
@@ -113,8 +113,24 @@ def recognise_format(path: str | os.PathLike[str]) -> tuple[str, str]:
             return name, reason
     if not head.path.exists():
         raise DataError(f'{path}: no such file or folder')
+    raise DataError(f'{path}: {_unrecognised(head)}')
+
+
+def _unrecognised(head: Head) -> str:
+    """Why nothing is recognised, and what to do."""
+    if head.path.is_dir():
+        files = [name for name in sorted(head.names) if not name.startswith('.')]
+        if not files:
+            return 'the folder is empty'
+        sheets = [name for name in files if name.lower().endswith(('.csv', '.tsv', '.json', '.txt', '.xml', '.yaml'))]
+        if sheets:
+            return f"this folder is of no known format; if '{sheets[0]}' in it has the labels, name that file"
+        if any(name.rpartition('.')[2].lower() in IMAGE_EXTENSIONS for name in files):
+            return 'this folder has images, but no labels'
+    if head.text.startswith('PK') and head.extension in ('.xlsx', '.ods', '.numbers'):
+        return 'is a workbook of a spreadsheet; save the sheet as CSV (UTF-8)'
     what = 'this folder is' if head.names else f"content and extension '{head.extension}' are"
-    raise DataError(f"{path}: {what} of no known format; give format='...'{did_you_mean('', FORMATS)}")
+    return f"{what} of no known format; give format='...'{did_you_mean('', FORMATS)}"
 
 
 def read_annotations(

@@ -140,7 +140,7 @@ class AnnotationsBuilder:
         if before != {**dict.fromkeys(present, PRESENT), **dict.fromkeys(unknown, UNKNOWN)}:
             raise DataError(
                 f'{self.where(row, img_path)}: the image is also in {self.place} {self._rows[earlier]}, '
-                'with other labels; keep one of them'
+                'with other labels; keep one of them, or write all its labels in one'
             )
         self._repeated_images += 1
 

@@ -23,6 +23,10 @@ from .files import shown
 from .head import Head
 from .table import Table
 
+#: What an empty cell may say.
+EMPTY = {'unknown': UNKNOWN, 'absent': ABSENT}
+#: Columns that sheets have beside classes.
+NO_CLASSES = ('id', 'index', 'no', 'nr', 'notes', 'note', 'comment', 'comments', 'width', 'height', 'date', 'source')
 #: What a cell says.
 CELLS = {
     '1': PRESENT,
@@ -38,6 +42,8 @@ CELLS = {
     'False': ABSENT,
     'TRUE': PRESENT,
     'FALSE': ABSENT,
+    'yes': PRESENT,
+    'no': ABSENT,
 }
 
 
@@ -46,6 +52,7 @@ def read_csv(
     classes: Sequence[str] | None = None,
     split: str | None = None,
     path_column: str | None = None,
+    empty: str = 'unknown',
 ) -> Annotations:
     """Read a CSV annotation file.
 
@@ -54,10 +61,13 @@ def read_csv(
         classes: Class columns to take, in this order; the others are left out. All if None.
         split: Take only the rows whose ``split`` column says this.
         path_column: Name of the column of image paths; recognised by itself if it has a usual name.
+        empty: ``'unknown'`` or ``'absent'``: what an empty cell says.
 
     Raises:
         DataError: If it cannot be used; the message names file, line, image and column.
     """
+    if empty not in EMPTY:
+        raise DataError(f"{path}: option 'empty' must be 'unknown' or 'absent', got {empty!r}")
     taken = None if classes is None else check_classes(classes, 'classes')
     table = Table(path, split, path_column, taken or ())
     header = table.header
@@ -66,9 +76,10 @@ def read_csv(
     unused = [name for column, name in enumerate(header) if column not in {table.images, table.splits, *columns}]
     if unused:
         builder.notes.append(f'{path}: columns not used: {", ".join(unused)}')
-    empty = sum(_add_row(builder, line, img_path, row, columns) for line, img_path, row in table.rows())
-    if empty:
-        builder.notes.append(f'{path}: {empty} empty cells are taken as unknown')
+    cells = {**CELLS, '': EMPTY[empty]}
+    count = sum(_add_row(builder, line, img_path, row, columns, cells) for line, img_path, row in table.rows())
+    if count:
+        builder.notes.append(f'{path}: {count} empty cells are taken as {empty}')
     return builder.build()
 
 
@@ -93,22 +104,31 @@ def _class_columns(
     return [columns[names.index(name)] for name in classes]
 
 
-def _add_row(builder: AnnotationsBuilder, line: int, img_path: str, row: list[str], columns: list[int]) -> int:
+def _add_row(
+    builder: AnnotationsBuilder, line: int, img_path: str, row: list[str], columns: list[int], cells: dict[str, int]
+) -> int:
     """Add one image; returns the number of empty cells."""
-    values = [CELLS.get(row[column]) for column in columns]
+    values = [cells.get(row[column]) for column in columns]
     if None in values:
-        values = [CELLS.get(row[column].strip().lower()) for column in columns]
+        values = [cells.get(row[column].strip().lower()) for column in columns]
     if None in values:
         number = values.index(None)
         cell = shown(row[columns[number]])
         raise DataError(
             f"{builder.where(line, img_path)}, column '{builder.classes[number]}': {cell} is not a label; "
-            'write 1 (present), 0 (absent), or -1 or nothing (unknown)'
+            f'write 1 (present), 0 (absent), or -1 or nothing (unknown){_no_class(builder, number)}'
         )
     present = [number for number, value in enumerate(values) if value == PRESENT]
     unknown = [number for number, value in enumerate(values) if value == UNKNOWN]
     builder.add(line, img_path, present, unknown)
-    return sum(not row[column].strip() for column in columns) if unknown else 0
+    return sum(not row[column].strip() for column in columns)
+
+
+def _no_class(builder: AnnotationsBuilder, number: int) -> str:
+    name = builder.classes[number].lower()
+    if name in NO_CLASSES:
+        return f"; if '{builder.classes[number]}' is no class, leave the column out or list the classes"
+    return ''
 
 
 def recognise(head: Head) -> str:

@@ -28,6 +28,8 @@ from .text import IMAGE_EXTENSIONS
 #: Folders that other formats have, and that are no classes.
 _NO_CLASSES = frozenset(('images', 'labels', 'annotations', 'jpegimages', 'imagesets', 'data', 'img', 'imgs'))
 _HIDDEN = ('.', '__MACOSX')
+#: Files that may hold labels.
+_SHEETS = ('.csv', '.tsv', '.json', '.xml')
 #: Folders of a folder that are looked into to recognise the format.
 _LOOKS = 20
 
@@ -60,6 +62,9 @@ def read_folders(
     if split is not None:
         if split not in top.folders:
             raise DataError(f"{path}: has no folder '{split}'{did_you_mean(split, top.folders)}")
+        if classes is None:  # of all splits, so that every one has the same
+            found = {name for each in top.folders for name in _list(root, each).folders}
+            classes = check_classes(sorted(found), str(path))
         top = _list(root, split)
     folders = [_list(root, f'{split}/{name}' if split else name) for name in top.folders]
     _check_depth(root, folders, split)
@@ -150,6 +155,8 @@ def _note_others(builder: NamedBuilder, outside: list[str], inside: list[str]) -
 
 def recognise(head: Head) -> str:
     """Why a folder looks like class folders, or nothing."""
+    if any(name.lower().endswith(_SHEETS) and not name.startswith(_HIDDEN) for name in head.names):
+        return ''  # the labels are in a file, and the folders beside it hold its images
     names = list(_folders(head))
     for level in ('', 'folders of '):
         if any(os.path.basename(name).lower() in _NO_CLASSES for name in names):

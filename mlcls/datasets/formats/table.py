@@ -59,8 +59,12 @@ class Table:
         hint: str = '',
     ) -> None:
         self.path, self.split, self.hint = path, split, hint
+        names = [name.strip() for name in next(_rows(path))[1]]
+        self._width = len(names)
+        while names and not names[-1]:  # as spreadsheets leave behind
+            names.pop()
         #: Names of the columns.
-        self.header = [name.strip() for name in next(_rows(path))[1]]
+        self.header = names
         #: Number of the column of image paths.
         self.images = self._path_column(path_column, taken)
         #: Number of the column of splits, if there is one.
@@ -76,9 +80,11 @@ class Table:
         rows = _rows(self.path)
         next(rows)
         for line, cells in rows:
-            if len(cells) != len(self.header):
-                count = f'has {len(cells)} cells, the header has {len(self.header)}'
+            if len(cells) != self._width:
+                count = f'has {len(cells)} cells, the header has {self._width}'
                 raise DataError(f'{self.path}, line {line}: {count}{self.hint}')
+            if any(cell.strip() for cell in cells[len(self.header) :]):
+                raise DataError(f'{self.path}, line {line}: has a cell in a column without a name')
             if self.splits is not None:
                 name = cells[self.splits].strip()
                 found[name] += 1

@@ -56,6 +56,10 @@ class PackReader:
         meta, arrays = layout.decode_index(index)
         return _Opened(data, identity, checksum, offset, meta, arrays)
 
+    @cached_property
+    def _compared(self) -> np.ndarray:
+        return np.zeros(len(self), bool)
+
     def __len__(self) -> int:
         return len(self._opened.arrays['kinds'])
 
@@ -101,14 +105,22 @@ class PackReader:
     def image(self, number: int) -> memoryview | np.ndarray:
         """One image: the bytes of a JPEG file or, of a raw pack, uint8 RGB (H, W, 3).
 
-        Both are read-only views of the file; they are not checked here, see `verify_pack`.
+        Both are read-only views of the file. A JPEG is compared with its checksum when this process reads it first;
+        pixels are not, which would take longer than reading them: see `verify_pack`.
 
         Args:
             number: Its position in ``annotations``.
+
+        Raises:
+            DataError: It is damaged.
         """
         opened = self._opened
         number = range(len(self))[number]
         start = int(opened.arrays['offsets'][number])
+        if not self._compared[number]:
+            if opened.arrays['kinds'][number] != layout.RAW and not _is_whole(opened, number, start):
+                raise DataError('the image is damaged in the pack; make it again, or copy it again')
+            self._compared[number] = True
         payload = opened.data[start : start + int(opened.arrays['lengths'][number])]
         if opened.arrays['kinds'][number] != layout.RAW:
             return payload

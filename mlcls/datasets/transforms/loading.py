@@ -20,6 +20,8 @@ BACKENDS = ('auto', 'cv2', 'pillow', 'turbojpeg')
 MAX_PIXELS = 2 * 89_478_485
 #: How JPEGs are decoded for a random crop.
 DECODING = ('fast', 'exact')
+#: Brands of ISO media files that hold such images (ISO/IEC 23008-12).
+HEIC = (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1', b'avif')
 COLOR_TYPES = ('color', 'color_ignore_orientation', 'grayscale')
 
 #: Array operations that put an image upright, by EXIF orientation (CIPA DC-008, table 6).
@@ -108,6 +110,8 @@ def _decode_pillow(data: bytes, upright: bool) -> np.ndarray:
             orientation = _pillow_orientation(image) if upright else 1
             pixels = _pillow_rgb(image)
     except UnidentifiedImageError:
+        if data[4:8] == b'ftyp' and data[8:12] in HEIC:
+            raise DataError('a HEIC or AVIF image, as telephones make; convert it to JPEG') from None
         raise DataError(f'not an image, or of an unknown format (begins with {data[:12]!r})') from None
     except DataError:
         raise

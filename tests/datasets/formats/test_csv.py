@@ -128,7 +128,7 @@ def test_separators_and_quotes(write, separator):
             "a.csv, line 2 (image 'a.jpg'), column 'cat': '2' is not a label; write 1 (present), ",
         ),
         ('filename,cat\na.jpg,0.5\n', "'0.5' is not a label"),
-        ('filename,cat\na.jpg,yes\n', "'yes' is not a label"),
+        ('filename,cat\na.jpg,maybe\n', "'maybe' is not a label"),
         ('filename,cat\na.jpg,nan\n', "'nan' is not a label"),
         ('filename,cat\na.jpg,1e0\n', "'1e0' is not a label"),
         ('filename,cat\n"a.jpg,1\n', 'a.csv, line 2: not valid CSV'),
@@ -167,3 +167,27 @@ def test_round_trip(write, rows):
     annotations = read_csv(write('a.csv', buffer.getvalue()))
     assert list(annotations.img_paths) == list(rows)
     assert annotations.labels.dense().tolist() == list(rows.values())
+
+
+def test_empty_cells_may_mean_absent(write):
+    path = write('a.csv', 'filename,cat,dog\na.jpg,1,\nb.jpg,,1\n')
+    assert read_csv(path).labels.dense().tolist() == [[1, -1], [-1, 1]]
+    absent = read_csv(path, empty='absent')
+    assert absent.labels.dense().tolist() == [[1, 0], [0, 1]] and '2 empty cells are taken as absent' in absent.notes[0]
+    with pytest.raises(DataError, match="option 'empty' must be 'unknown' or 'absent', got 'zero'"):
+        read_csv(path, empty='zero')
+
+
+def test_empty_columns_at_the_end_are_left_aside(write):
+    path = write('a.csv', 'filename,cat,dog,,\na.jpg,1,0,,\nb.jpg,0,1, ,\n')
+    assert read_csv(path).labels.dense().tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(DataError, match='line 2: has a cell in a column without a name'):
+        read_csv(write('b.csv', 'filename,cat,\na.jpg,1,x\n'))
+
+
+def test_columns_that_are_no_classes(write):
+    with pytest.raises(
+        DataError, match="column 'Notes': 'blurry' is not a label.*if 'Notes' is no class, leave the column"
+    ):
+        read_csv(write('a.csv', 'filename,cat,Notes\na.jpg,1,blurry\n'))
+    assert read_csv(write('b.csv', 'filename,cat,dog\na.jpg,yes,No\n')).labels.dense().tolist() == [[1, 0]]

@@ -134,3 +134,25 @@ def test_folders_that_readers_look_into_are_not_kept(tmp_path, cached):
         (tmp_path / 'data' / name).write_bytes(name.encode())
     assert len(read_annotations(tmp_path / 'data')) == 2
     assert not cached.exists() or not entries(cached)
+
+
+@pytest.mark.parametrize(
+    'files, message',
+    [
+        ({}, 'the folder is empty'),
+        ({'a.jpg': b''}, 'this folder has images, but no labels'),
+        ({'photos/a.jpg': b'', 'labels.csv': b'filename,cat'}, "if 'labels.csv' in it has the labels, name that file"),
+    ],
+)
+def test_folders_that_are_no_data_set(tmp_path, files, message):
+    (tmp_path / 'data').mkdir()
+    for name, content in files.items():
+        (tmp_path / 'data' / name).parent.mkdir(exist_ok=True)
+        (tmp_path / 'data' / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        recognise_format(tmp_path / 'data')
+
+
+def test_a_workbook(write):
+    with pytest.raises(DataError, match=r'a\.xlsx: is a workbook of a spreadsheet; save the sheet as CSV \(UTF-8\)'):
+        recognise_format(write('a.xlsx', b'PK\x03\x04'))

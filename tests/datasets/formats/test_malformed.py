@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from mlcls.datasets.formats import files, read_annotations
 from mlcls.errors import DataError
 
+#: End of the message about an image with other labels than before.
+AGAIN = 'with other labels; keep one of them, or write all its labels in one'
+
 CLASSES = ['cat', 'dog', 'cow']
 #: What a format cannot be read without.
 OPTIONS: dict[str, dict[str, Any]] = {'text': {'classes': CLASSES}}
@@ -101,7 +104,7 @@ NATIVE = [
     (native(entry('a\0.jpg', 1)), "data_list entry 0: the image path contains a NUL character, 'a\\x00.jpg'"),
     (
         native(entry('a', 1), entry('./a', 2)),
-        "data_list entry 1 (image './a'): the image is also in data_list entry 0, with other labels; keep one of them",
+        "data_list entry 1 (image './a'): the image is also in data_list entry 0, " + AGAIN,
     ),
     (
         native(entry('a', 1, gt_unknown=[1])),
@@ -141,7 +144,10 @@ TEXT = [
     ('a.jpg dog', "line 1 (image 'a.jpg'): the label list contains the class name 'dog'; write its id, 1"),
     ('a.jpg [0,1]', "line 1 (image 'a.jpg'): the label list contains the string '[0'; write a whole number"),
     ('a.jpg nan', "line 1 (image 'a.jpg'): the label list contains nan; class ids are whole numbers"),
-    ('a.jpg 1\ra.jpg 2', "line 2 (image 'a.jpg'): the image is also in line 1, with other labels; keep one of them"),
+    (
+        'a.jpg 1\ra.jpg 2',
+        "line 2 (image 'a.jpg'): the image is also in line 1, " + AGAIN,
+    ),
     (
         'a.jpg 1\r\n\r\nb.jpg 9',
         "line 3 (image 'b.jpg'): class id 9 of the label list is out of range; 3 classes have the ids 0 to 2",
@@ -182,7 +188,7 @@ CSV = [
     ),
     (
         'filename,cat\ra.jpg,1\ra.jpg,0',
-        "line 3 (image 'a.jpg'): the image is also in line 2, with other labels; keep one of them",
+        "line 3 (image 'a.jpg'): the image is also in line 2, " + AGAIN,
     ),
     ('filename,cat\r\n\r\na.jpg', 'line 3: has 1 cells, the header has 2'),
     ('filename,cat\n"a.jpg,1\nb.jpg,1\n', 'line 3: not valid CSV: unexpected end of data'),
@@ -219,11 +225,11 @@ LABEL_LIST = [
     ),
     (
         'filename,labels\na.jpg,cat\na.jpg,dog',
-        "line 3 (image 'a.jpg'): the image is also in line 2, with other labels; keep one of them",
+        "line 3 (image 'a.jpg'): the image is also in line 2, " + AGAIN,
     ),
     (
         'filename,labels\ra.jpg,cat\ra.jpg,dog',
-        "line 3 (image 'a.jpg'): the image is also in line 2, with other labels; keep one of them",
+        "line 3 (image 'a.jpg'): the image is also in line 2, " + AGAIN,
     ),
     (
         'filename,labels,labels\na.jpg,cat,dog',
@@ -266,8 +272,7 @@ FIFTYONE = [
     (fiftyone({'a': ['dgo']}), "labels entry 0 (image 'a'): 'dgo' is none of the 3 classes; did you mean 'dog'?"),
     (
         fiftyone({'a': 'cat', './a': 'dog'}, None),
-        "labels entry 1 (image 'data/./a.jpg'): the image is also in labels "
-        'entry 0, with other labels; keep one of them',
+        "labels entry 1 (image 'data/./a.jpg'): the image is also in labels entry 0, " + AGAIN,
     ),
     ('{"labels": {"a": "cat", "a": "dog"}', "the key 'a' is given twice in one object, {'a': 'dog'}"),
     (fiftyone({'a': 'cat'}).encode('utf-16'), 'is encoded as UTF-16; save it as UTF-8'),
@@ -279,7 +284,7 @@ LABEL_STUDIO = [
     (json.dumps([task('a.jpg', float('nan'))]), "task 0 (image 'a.jpg'): a label must be the name of a class, got nan"),
     (
         json.dumps([task('a.jpg', 'cat'), task('a.jpg', 'dog')]),
-        "task 1 (image 'a.jpg'): the image is also in task 0, with other labels; keep one of them",
+        "task 1 (image 'a.jpg'): the image is also in task 0, " + AGAIN,
     ),
     (json.dumps([task(None, 'cat')]), "task 0: the image's address must be a string, got None"),
     ('[{"data": {}, "data": {}}]', "the key 'data' is given twice in one object, {'data': {}}"),
@@ -294,7 +299,7 @@ CVAT = [
     ),
     (
         cvat('<image name="a"/>', '<image name="a"><tag label="cat"/></image>'),
-        "line 3 (image 'a'): the image is also in line 2, with other labels; keep one of them",
+        "line 3 (image 'a'): the image is also in line 2, " + AGAIN,
     ),
     (cvat('<image name="a"><tag label="cat"></image>'), '2:36: not valid XML: mismatched tag'),
     (cvat('<image name="a" name="b"/>'), '2:17: not valid XML: duplicate attribute'),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlcls.datasets import read_annotations
+from mlcls.datasets import MultiLabelDataset, read_annotations
 from mlcls.datasets.packs import PackReader, PackSettings, layout, verify_pack, write_pack
 from mlcls.datasets.packs.images import prepare_image
 from mlcls.datasets.packs.tables import from_arrays, identity, to_arrays, to_meta
@@ -261,6 +261,14 @@ def test_a_flipped_byte_is_named(photos: Path, tmp_path: Path) -> None:
         DataError, match=r"2 of 30 images are damaged: image 4 'upright.jpg', image 7 'cmyk.jpg'; copy or"
     ):
         verify_pack(path)
+    # A run that does not verify it first notices the image when it is drawn, and says which it is.
+    reader = PackReader(path)
+    assert len(reader.image(3)) and len(reader.image(3))
+    with pytest.raises(DataError, match='the image is damaged in the pack'):
+        reader.image(4)
+    dataset = MultiLabelDataset(path, pipeline=[{'type': 'LoadImageFromFile'}])
+    with pytest.raises(DataError, match=r'upright\.jpg: the image is damaged in the pack; make it again, or copy'):
+        dataset[4]
 
 
 @pytest.fixture(scope='module')

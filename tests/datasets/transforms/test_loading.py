@@ -319,3 +319,9 @@ def test_exif_behind_a_large_segment(picture):
     moved = data[:2] + photoshop + data[2:]
     assert moved.find(b'Exif') > 65536
     assert np.array_equal(decode_image(moved), decode_image(data))
+
+
+@pytest.mark.parametrize('brand', [b'heic', b'mif1', b'avif'])
+def test_pictures_of_telephones(brand):
+    with pytest.raises(DataError, match='a HEIC or AVIF image, as telephones make; convert it to JPEG'):
+        decode_image(b'\0\0\0\x18ftyp' + brand + bytes(64))
