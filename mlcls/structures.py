@@ -428,6 +428,11 @@ class Annotations:
     def __len__(self) -> int:
         return len(self.img_paths)
 
+    @property
+    def format(self) -> str:
+        """Name of the format they were read from; empty if they were made otherwise."""
+        return self.source.partition(':')[0]
+
     def select(self, images: np.ndarray) -> Annotations:
         """The annotations of the given image numbers, in that order."""
         return replace(self, img_paths=self.img_paths.select(images), labels=self.labels.select(images))

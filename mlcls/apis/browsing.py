@@ -95,6 +95,7 @@ def browse(config: str | Path, flags: BrowseFlags = BrowseFlags(), options: Mapp
         UserError: The config or the data cannot be used.
     """
     from mlcls.apis.training import prepare_config
+    from mlcls.engine.dataloader import order_of
 
     thresholds = None if flags.balance is None else flags.thresholds
     cfg = prepare_config(config, options)
@@ -107,7 +108,7 @@ def browse(config: str | Path, flags: BrowseFlags = BrowseFlags(), options: Mapp
     cells = _take_cells(cfg, loader, flags)
     target = Path(flags.out or Path('work_dirs') / Path(config).stem / f'browse_{flags.split}.png')
     height, width = cells[0].picture.shape[:2]
-    draws = len(_sampler(loader))
+    draws = len(order_of(loader))
     about = f'{len(cells)} of {draws:,} draws of epoch {flags.epoch}, {width} x {height} pixels, seed {_seed(cfg)}'
     WRITERS[target.suffix.lower()](target, Sheet(f'{Path(config).stem}: {flags.split}', about, cells))
     print(f'sheet: {target}')
@@ -131,13 +132,6 @@ def _seed(cfg: Config) -> int:
     return (cfg.get('randomness') or {}).get('seed') or 0
 
 
-def _sampler(loader: DataLoader[Any]) -> Any:
-    """What orders the draws: the sampler, or that of a batch sampler."""
-    if hasattr(loader.sampler, 'set_epoch') or loader.batch_sampler is None:
-        return loader.sampler
-    return getattr(loader.batch_sampler, 'sampler', loader.sampler)
-
-
 def _build_preprocessor(cfg: Config) -> Any:
     from mlcls.registry import MODELS
 
@@ -155,13 +149,14 @@ def _build_preprocessor(cfg: Config) -> Any:
 def _take_cells(cfg: Config, loader: DataLoader[Any], flags: BrowseFlags) -> list[Cell]:
     import torch
 
+    from mlcls.engine.dataloader import order_of
     from mlcls.engine.loops import epoch_seed
 
     preprocessor = _build_preprocessor(cfg)
     dataset: Any = loader.dataset
     originals = _Originals(dataset) if flags.original else None
-    if hasattr(_sampler(loader), 'set_epoch'):
-        _sampler(loader).set_epoch(flags.epoch)
+    if hasattr(order_of(loader), 'set_epoch'):
+        order_of(loader).set_epoch(flags.epoch)
     cells: list[Cell] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(epoch_seed(_seed(cfg), flags.epoch))

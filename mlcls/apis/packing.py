@@ -77,7 +77,7 @@ def pack_data(
     # The bytes of a pack shall not depend on where its source lies.
     notes = tuple(note.replace(dataset.ann_file, ann_file.name) for note in dataset.annotations.notes)
     annotations = replace(dataset.annotations, notes=notes)
-    paths = StringList(dataset.get_data_info(number)['img_path'] for number in range(len(dataset)))
+    paths = StringList(map(dataset.img_path, range(len(dataset))))
     job = PackJob(annotations, paths, flags.settings, arguments.get('split'), flags.workers, flags.on_error, progress)
     return write_pack(target, job) if flags.shards is None else write_shards(target, job, flags.shards)
 
@@ -104,7 +104,7 @@ def _open_dataset(source: str | Path, arguments: Mapping[str, Any]) -> MultiLabe
         dataset = MultiLabelDataset(**arguments)
     except TypeError as error:
         raise ConfigError(f'{source}: the dataset cannot be built: {error}') from error
-    if dataset.annotations.source.partition(':')[0] == 'pack':
+    if dataset.annotations.format == 'pack':
         raise DataError(f'{dataset.ann_file}: is a pack already; pack the annotations that it was made of')
     return dataset
 

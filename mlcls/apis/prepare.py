@@ -62,7 +62,7 @@ def prepare_data(
     difference = find_difference(annotations, read_native(dst))
     if difference:
         raise DataError(f'{dst}: does not read back as it was written ({difference}); do not use it')
-    absent = find_missing([os.path.join(dst.parent, path) for path in annotations.img_paths])
+    absent = find_missing(annotations.img_paths, str(dst.parent))
     if len(absent.images):
         note = f'{dst}: {len(absent.images)} of {len(annotations)} images do not exist: {absent.describe()}'
         annotations = replace(annotations, notes=(*annotations.notes, note))

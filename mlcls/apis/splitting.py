@@ -197,7 +197,7 @@ def _open_dataset(source: str, flags: SplitFlags) -> MultiLabelDataset:
         names = [name for number, name in enumerate(table.header) if number not in others]
         arguments.setdefault('classes', check_classes(names, f'{source}, header'))
     dataset = MultiLabelDataset(**arguments)
-    if dataset.annotations.source.partition(':')[0] == 'pack':
+    if dataset.annotations.format == 'pack':
         raise DataError(f'{source}: is a pack; split the annotations that it was made of')
     return dataset
 
@@ -216,7 +216,7 @@ def _groups(dataset: MultiLabelDataset, flags: SplitFlags) -> np.ndarray | None:
     if grouping.duplicates:
         from mlcls.datasets.checking.duplicates import image_hashes
 
-        files = [dataset.get_data_info(number)['img_path'] for number in range(len(dataset))]
+        files = list(map(dataset.img_path, range(len(dataset))))
         found.append(image_hashes(files, grouping.workers).groups())
     return join_groups(*found) if found else None
 

@@ -94,7 +94,7 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
         named = {'split': split, 'path_column': path_column, 'class_map': find_file(class_map, data_root)}
         options = {**(format_options or {}), **{name: value for name, value in named.items() if value is not None}}
         annotations = read_annotations(self.ann_file, format, find_file(classes, data_root), **options)
-        self._pack = _open_pack(self.ann_file) if annotations.source.partition(':')[0] == 'pack' else None
+        self._pack = _open_pack(self.ann_file) if annotations.format == 'pack' else None
         self._pack_numbers: np.ndarray | None = None
         if indices is not None:
             self._pack_numbers = chosen(indices, len(annotations))
@@ -125,8 +125,10 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
             shown = ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
             self._notes.append(f'{self.ann_file}: no image shows {shown}')
 
-    def _path(self, img_path: str) -> str:
-        return img_path if '://' in img_path else os.path.join(self.img_root, img_path)
+    def img_path(self, index: int) -> str:
+        """Where the file of an image is."""
+        path = self.annotations.img_paths[index]
+        return path if '://' in path else os.path.join(self.img_root, path)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -144,7 +146,7 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
         """Path (``img_path``), ids of present (``gt_label``) and unknown classes (``gt_unknown``) of an image."""
         index = range(len(self))[index]
         return {
-            'img_path': self._path(self.annotations.img_paths[index]),
+            'img_path': self.img_path(index),
             'gt_label': self.get_cat_ids(index),
             'gt_unknown': np.flatnonzero(self.labels.row(index) == UNKNOWN).tolist(),
             'sample_idx': index,
@@ -179,7 +181,7 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
         except DataError as error:
             if self.on_error == 'raise':
                 raise
-            entry: dict[str, Any] = {'img_path': self._path(self.annotations.img_paths[number]), 'reason': str(error)}
+            entry: dict[str, Any] = {'img_path': self.img_path(number), 'reason': str(error)}
             entry |= {'epoch': key[1], 'position': key[-1]}
             if self.on_error == 'skip':
                 self.bad_images.record({**entry, 'action': 'skipped'})
@@ -187,7 +189,7 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
             return self._replace(entry, keyed_generator((*key, 1)), out)
 
     def _load(self, number: int, rng: np.random.Generator, out: np.ndarray | None) -> dict[str, Any]:
-        path = self._path(self.annotations.img_paths[number])
+        path = self.img_path(number)
         sample: dict[str, Any] = {'img_path': path, 'targets': self.labels.row(number), 'index': number}
         if out is not None:
             sample['out'] = out
@@ -208,7 +210,7 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
                 sample = self._load(number, rng, out)
             except DataError:
                 continue
-            other = self._path(self.annotations.img_paths[number])
+            other = self.img_path(number)
             self.bad_images.record({**entry, 'action': 'replaced', 'replaced_by': other})
             return sample
         raise DataError(

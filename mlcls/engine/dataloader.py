@@ -16,9 +16,6 @@ from mlcls.datasets.shards import ShardDataset, ShardLoader, configure_order
 from mlcls.errors import ConfigError
 from mlcls.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
-#: Keys of mmengine's loaders that mean nothing here: workers are not seeded, randomness is keyed by the draw.
-_WITHOUT_EFFECT = ('disable_subprocess_warning',)
-
 
 def build_dataloader(config: DataLoader | Mapping[str, Any], seed: int | None = None) -> DataLoader:
     """Build a loader.
@@ -40,8 +37,7 @@ def build_dataloader(config: DataLoader | Mapping[str, Any], seed: int | None = 
     settings = copy.deepcopy(dict(config))
     if settings.pop('num_batch_per_epoch', None) is not None:
         raise ConfigError("num_batch_per_epoch is not available; give the dataset 'indices', its number of images")
-    for key in _WITHOUT_EFFECT:
-        settings.pop(key, None)
+    settings.pop('disable_subprocess_warning', None)  # mmengine's, about the seeding of workers, which are not seeded
     dataset = settings.pop('dataset')
     dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
     of_shards = isinstance(dataset, ShardDataset)
@@ -70,6 +66,15 @@ def build_dataloader(config: DataLoader | Mapping[str, Any], seed: int | None = 
         return ShardLoader(dataset, **settings) if of_shards else DataLoader(dataset, **settings)
     except (TypeError, ValueError) as error:
         raise ConfigError(f'the data loader cannot be built: {error}') from error
+
+
+def order_of(loader: DataLoader) -> Any:
+    """What orders the draws of a loader: its sampler or, where torch shows one of its own, that of the batch sampler.
+
+    Of shards it is the data set itself.
+    """
+    own = hasattr(loader.sampler, 'set_epoch')
+    return loader.sampler if own else getattr(loader.batch_sampler, 'sampler', loader.sampler)
 
 
 def _order(settings: dict[str, Any], dataset: Any, seed: int | None) -> dict[str, Any]:

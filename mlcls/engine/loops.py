@@ -12,6 +12,7 @@ from torch import nn
 
 from mlcls.datasets import innermost
 from mlcls.engine.amp import autocast_dtype
+from mlcls.engine.dataloader import order_of
 from mlcls.errors import ConfigError, DataError
 from mlcls.evaluation import EvaluationResult, Evaluator
 from mlcls.models.fitting import losses_of
@@ -131,7 +132,8 @@ class EvaluationLoop(BaseLoop):
             raise ConfigError(
                 f'{self.stage}_dataloader.drop_last=True would leave images out of the evaluation; remove it'
             )
-        if getattr(innermost(self.dataloader.dataset), 'on_error', 'raise') == 'replace':
+        self._on_error = getattr(innermost(self.dataloader.dataset), 'on_error', 'raise')
+        if self._on_error == 'replace':
             raise ConfigError(
                 f"{self.stage}_dataloader.dataset.on_error='replace' would count other images twice; use 'skip', which "
                 'leaves out what cannot be used and says so in the results'
@@ -151,14 +153,13 @@ class EvaluationLoop(BaseLoop):
         runner.call_hook(f'before_{stage}')
         runner.call_hook(f'before_{stage}_epoch')
         runner.model.eval()
-        self.evaluator.prepare(len(self.dataloader.sampler))
+        self.evaluator.prepare(len(order_of(self.dataloader)))
         for number, batch in enumerate(self.dataloader):
             if batch is not None:  # none of its images can be used
                 self.run_iter(number, batch)
-        on_error = getattr(innermost(self.dataloader.dataset), 'on_error', 'raise')
         dataset = self.dataloader.dataset
         size = getattr(dataset, 'num_images', len(dataset))  # of shards, len is this rank's part
-        self.result = self.evaluator.evaluate(size, left_out=on_error == 'skip')
+        self.result = self.evaluator.evaluate(size, left_out=self._on_error == 'skip')
         runner.call_hook(f'after_{stage}_epoch', metrics=self.result.metrics)
         runner.call_hook(f'after_{stage}')
         return self.result.metrics

@@ -18,6 +18,7 @@ from mlcls.engine.checkpoint import (
     stored_classes,
     unwrap,
 )
+from mlcls.engine.dataloader import order_of
 from mlcls.engine.preflight import check_classes
 from mlcls.errors import CheckpointError
 from mlcls.fileio import read_checkpoint, write_atomic
@@ -124,7 +125,7 @@ class Persistence(MMEngineRunner):
         """Shuffling and augmentation must go on with the seed they began with."""
         self.logger.info(f'seed {seed} is taken over from the checkpoint')
         self._seed = set_random_seed(seed, deterministic=self._deterministic)
-        self.train_dataloader.sampler.seed = seed
+        order_of(self.train_dataloader).seed = seed
 
     def save_checkpoint(self, out_dir: str, filename: str, **kwargs: Any) -> None:  # type: ignore[override]
         """Write the state of the run, atomically, from rank 0; called at the end of an epoch.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmengine.dist import is_main_process
 from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from mlcls.datasets import EpochSampler, ShardDataset
 from mlcls.datasets.checking import quick_check
 from mlcls.engine.checkpoint import unwrap
+from mlcls.engine.dataloader import order_of
 from mlcls.engine.loops import has_batch_norm
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.evaluation import ThresholdMetric
@@ -70,8 +72,9 @@ def check_run(runner: Runner) -> None:
     _check_best(runner, len(classes))
     _mention_thresholds(runner)
     _mention_schedule(runner)
-    line = quick_check({'val' if name == 'validation' else name: dataset for name, dataset in datasets.items()})
-    runner.logger.log(logging.INFO if line.endswith('nothing unusual') else logging.WARNING, line)
+    if is_main_process():
+        line = quick_check({'val' if name == 'validation' else name: dataset for name, dataset in datasets.items()})
+        runner.logger.log(logging.INFO if line.endswith('nothing unusual') else logging.WARNING, line)
     if len(classes) == 1:
         runner.logger.warning(
             f"the data have one class ('{classes[0]}'): this trains a yes/no classifier, and CP, CR and "
@@ -102,12 +105,6 @@ def check_width(model: nn.Module, classes: Sequence[str]) -> None:
             f'model.head.num_classes={width}, but the annotations have {len(classes)} classes; set '
             f'model.head.num_classes={len(classes)}'
         )
-
-
-def order_of(loader: DataLoader) -> Any:
-    """What orders the draws of a loader: its sampler, or that of its batch sampler."""
-    known = isinstance(loader.sampler, (EpochSampler, ShardDataset))
-    return loader.sampler if known else getattr(loader.batch_sampler, 'sampler', loader.sampler)
 
 
 def check_batches(runner: Runner, loader: DataLoader) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mlcls.engine.checkpoint import unwrap
-from mlcls.engine.dataloader import build_dataloader
+from mlcls.engine.dataloader import build_dataloader, order_of
 from mlcls.engine.distributed import init_distributed
 from mlcls.engine.logs import log_to_file, make_logger
 from mlcls.engine.persistence import Persistence
@@ -146,7 +146,7 @@ class Runner(Persistence):
         if not hasattr(dataset, 'labels'):
             return  # refused by check_run, with the reason
         check_width(model, dataset.metainfo['classes'])
-        draws = getattr(self._train_dataloader.sampler, 'draws', getattr(dataset, 'draws', None))
+        draws = getattr(order_of(self._train_dataloader), 'draws', getattr(dataset, 'draws', None))
         self._statistics = LabelStatistics(dataset.labels, draws)
         for sentence in fit_losses(model, self._statistics):
             self.logger.info(sentence)

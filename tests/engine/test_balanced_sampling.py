@@ -20,9 +20,14 @@ SAMPLER = {
 }
 
 
-def test_losses_are_fitted_to_what_is_drawn(tiny_config: Path, tiny_data: Path) -> None:
+BATCHES = {'train_dataloader.batch_sampler': dict(type='torch.utils.data.BatchSampler', drop_last=True)}
+with_and_without_batch_sampler = pytest.mark.parametrize('batches', [{}, BATCHES], ids=['', 'batch_sampler'])
+
+
+@with_and_without_batch_sampler
+def test_losses_are_fitted_to_what_is_drawn(tiny_config: Path, tiny_data: Path, batches: dict) -> None:
     loss = dict(type='CrossEntropyLoss', use_sigmoid=True, pos_weight='auto')
-    run = train(tiny_config, options={**SAMPLER, 'model.head.loss': loss, 'train_cfg.max_epochs': 1})
+    run = train(tiny_config, options={**SAMPLER, **batches, 'model.head.loss': loss, 'train_cfg.max_epochs': 1})
     labels = MultiLabelDataset(ann_file=tiny_data / 'train.json').labels
     positives = balanced_weights(labels, 5.0, 0.2).multipliers @ labels.dense()
     stored = read_checkpoint(run / 'epoch_1.pth')
@@ -31,12 +36,14 @@ def test_losses_are_fitted_to_what_is_drawn(tiny_config: Path, tiny_data: Path) 
     assert stored['meta']['iter'] == 3  # 24 draws in batches of 8
 
 
-def test_a_resumed_run_draws_as_the_uninterrupted_one(tiny_config: Path, tmp_path: Path) -> None:
-    whole = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'whole')), SAMPLER)
-    half = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'half')), SAMPLER)
+@with_and_without_batch_sampler
+def test_a_resumed_run_draws_as_the_uninterrupted_one(tiny_config: Path, tmp_path: Path, batches: dict) -> None:
+    options = {**SAMPLER, **batches}
+    whole = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'whole')), options)
+    half = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'half')), options)
     (half / 'epoch_2.pth').unlink()
     (half / 'last_checkpoint').write_text('epoch_1.pth\n')
-    train(tiny_config, TrainFlags(work_dir=str(half), resume=True), SAMPLER)
+    train(tiny_config, TrainFlags(work_dir=str(half), resume=True, seed=9), options)  # the checkpoint's seed counts
     one, other = (read_checkpoint(run / 'epoch_2.pth')['state_dict'] for run in (whole, half))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from .advice import advice
-from .copies import copy_findings, shared_files, without_repeated_splits
+from .copies import copy_findings, real_paths, shared_files, without_repeated_splits
 from .images import ImageTable, inspect_images
 from .labels import differing_classes, label_findings
 from .pictures import missing_files, picture_findings
@@ -33,7 +33,8 @@ def check_splits(
         workers: Processes that open images; 0 works in this one, None takes as many as there are processors.
         progress: Called with the number of images done since the last call.
     """
-    splits, findings = without_repeated_splits(found.splits)
+    places = real_paths(found.splits)
+    splits, findings = without_repeated_splits(found.splits, places)
     findings = [*found.findings, *findings, *differing_classes(splits)]
     # Labels can be compared only by one list of classes.
     alike = [split for split in splits if split.annotations.classes == splits[0].annotations.classes]
@@ -42,7 +43,7 @@ def check_splits(
     else:
         for split in splits:
             findings += missing_files(split)
-        findings += shared_files(splits)
+        findings += shared_files(splits, places)
     findings += label_findings(alike)
     findings = _once(findings)
     return CheckReport(

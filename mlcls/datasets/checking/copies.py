@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -51,11 +51,17 @@ def real_paths(splits: Iterable[Split]) -> dict[str, list[str]]:
     return {split.name: [places.real(path) for path in split.paths] for split in splits if not split.packed}
 
 
-def without_repeated_splits(splits: Sequence[Split]) -> tuple[list[Split], list[Finding]]:
-    """Leave out splits that are exactly another one, as where a config tests on its validation data; says so."""
+def without_repeated_splits(
+    splits: Sequence[Split], places: Mapping[str, Sequence[str]]
+) -> tuple[list[Split], list[Finding]]:
+    """Leave out splits that are exactly another one, as where a config tests on its validation data; says so.
+
+    Args:
+        splits: The splits.
+        places: Their `real_paths`.
+    """
     kept: list[Split] = []
     findings: list[Finding] = []
-    places = real_paths(splits)
     seen: dict[frozenset[str], Split] = {}
     for split in splits:
         same = seen.setdefault(frozenset(places.get(split.name, [f'packed in {split.name}'])), split)
@@ -68,9 +74,8 @@ def without_repeated_splits(splits: Sequence[Split]) -> tuple[list[Split], list[
     return kept, findings
 
 
-def shared_files(splits: Sequence[Split]) -> Iterator[Finding]:
-    """Image files that two splits list, by real path; nothing is opened."""
-    places = real_paths(splits)
+def shared_files(splits: Sequence[Split], places: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    """Image files that two splits list, by real path (`real_paths` of the splits); nothing is opened."""
     for a, b in _pairs(splits):
         if a.name not in places or b.name not in places:
             continue

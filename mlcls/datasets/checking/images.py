@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mlcls.datasets.transforms.loading import decode_image, read_bytes
+from mlcls.datasets.workers import init_worker
 from mlcls.errors import DataError
 
 #: What can be said of a file; the value in ``ImageTable.status`` is the position.
@@ -123,21 +124,13 @@ def _run(chunks: Iterable[list[str]], workers: int) -> Iterator[_Inspected]:
         return
     # Copies of this process, as data loaders use on Linux: they need not import everything again.
     context = multiprocessing.get_context('fork' if sys.platform == 'linux' else 'spawn')
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=init_worker) as pool:
         try:
             yield from pool.map(_inspect_chunk, chunks)
         except BrokenProcessPool:
             raise DataError(
                 'a process that opens images was killed, perhaps for lack of memory; use fewer workers'
             ) from None
-
-
-def _start_worker() -> None:
-    try:
-        import cv2
-    except ImportError:
-        return
-    cv2.setNumThreads(0)
 
 
 def _inspect_chunk(paths: list[str]) -> _Inspected:

@@ -186,7 +186,7 @@ def never_absent(splits: Sequence[Split]) -> Iterator[Finding]:
 
 def shifted_ids(splits: Sequence[Split]) -> Iterator[Finding]:
     """Class ids that look as if they were counted from 1, in all splits or in one against the others."""
-    if splits[0].annotations.source.partition(':')[0] not in _WITH_IDS:
+    if splits[0].annotations.format not in _WITH_IDS:
         return
     classes = splits[0].annotations.classes
     counts = np.array([split.annotations.labels.counts() for split in splits])

@@ -30,7 +30,7 @@ def missing_files(split: Split) -> Iterator[Finding]:
     """Files that do not exist, by listings of folders; nothing is opened."""
     if split.packed:
         return
-    absent = find_missing(split.paths)
+    absent = find_missing(split.annotations.img_paths, split.img_root)
     if len(absent.images):
         yield _missing(split, absent.images, absent.hint)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .copies import shared_files, without_repeated_splits
+from ..multi_label import innermost
+from .copies import real_paths, shared_files, without_repeated_splits
 from .labels import coverage, differing_classes, never_absent, shifted_ids
 from .report import Finding, counted
 from .splits import split_of
 
+#: More files than these are not compared between splits: their names would take gigabytes, and a minute, at each start.
+MOST_FILES = 1_000_000
 _SHOWN = 3
 _WORDS = {
     'class-absent': ('class without any image', 'classes without any image'),
@@ -34,13 +37,16 @@ def quick_check(datasets: Mapping[str, Any]) -> str:
         ``'data check: nothing unusual'``, or ``'data check: 3 classes too rare in val to measure (puffin (3), ...); 12
         images listed in both train and val; run tools/check_data.py CONFIG for more'``.
     """
-    splits = [split_of(name, dataset) for name, dataset in datasets.items() if _has_annotations(dataset)]
-    splits, _ = without_repeated_splits(splits)
+    known = {name: dataset for name, dataset in datasets.items() if hasattr(innermost(dataset), 'annotations')}
+    splits = [split_of(name, dataset) for name, dataset in known.items()]
+    places = real_paths(splits) if sum(map(len, splits)) <= MOST_FILES else {}
+    if places:
+        splits, _ = without_repeated_splits(splits, places)
     told = [f'{finding.split}: {finding.message}' for finding in differing_classes(splits)]
     if splits and not told:
         about = (*coverage(splits), *never_absent(splits), *shifted_ids(splits))
         told += [_classes(finding) for finding in about if finding.severity != 'note']
-    for finding in shared_files(splits):
+    for finding in shared_files(splits, places):
         eval_split, training = finding.split.split(', ')
         told.append(f'{counted(finding.count, "image")} listed in both {training} and {eval_split}')
     if not told:
@@ -53,9 +59,3 @@ def _classes(finding: Finding) -> str:
     what = counted(finding.count, one.format(finding.split), many.format(finding.split))
     shown = ', '.join(finding.items[:_SHOWN]) + (', ...' if finding.count > _SHOWN else '')
     return f'{what} ({shown})' if shown else what
-
-
-def _has_annotations(dataset: Any) -> bool:
-    while not hasattr(dataset, 'annotations') and hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
-    return hasattr(dataset, 'annotations')

@@ -12,6 +12,7 @@ from typing import Any
 
 from mlcls.datasets.arguments import locate
 from mlcls.datasets.formats import FORMATS, read_annotations, recognise_format
+from mlcls.datasets.multi_label import innermost
 from mlcls.errors import DataError, SplitError, UserError
 from mlcls.registry import DATASETS
 from mlcls.structures import Annotations
@@ -120,14 +121,13 @@ def split_of(name: str, dataset: Any, missing: str = 'error') -> Split:
     Raises:
         DataError: If it has no ``annotations``.
     """
-    while not hasattr(dataset, 'annotations') and hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
+    dataset = innermost(dataset)
     if not hasattr(dataset, 'annotations'):
         kind = type(dataset).__name__
         raise DataError(f'{name}: a {kind} has no annotations that could be checked; use MultiLabelDataset')
     on_error = getattr(dataset, 'on_error', 'raise')
     root = getattr(dataset, 'img_root', '')
-    return Split(name, dataset.annotations, root, missing, on_error, _is_packed(dataset.annotations))
+    return Split(name, dataset.annotations, root, missing, on_error, dataset.annotations.format == 'pack')
 
 
 def splits_of_source(
@@ -246,11 +246,7 @@ def _read(
 ) -> Split:
     annotations = read_annotations(source, format, classes, **options)
     root = images or _image_root(name, Path(source), annotations)
-    return Split(name, annotations, root, packed=_is_packed(annotations))
-
-
-def _is_packed(annotations: Annotations) -> bool:
-    return annotations.source.partition(':')[0] == 'pack'
+    return Split(name, annotations, root, packed=annotations.format == 'pack')
 
 
 def _image_root(name: str, source: Path, annotations: Annotations) -> str:

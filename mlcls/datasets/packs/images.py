@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mlcls.errors import ConfigError, DataError
 
-from ..transforms.loading import decode_image, read_bytes
+from ..transforms.loading import decode_image, has_exif, read_bytes
 from ..workers import init_worker
 from .layout import ENCODED, KEPT, LEFT_OUT, RAW
 
@@ -103,7 +103,7 @@ def _can_be_kept(data: bytes, upright: np.ndarray) -> bool:
         return False
     if colours in ('CMYK', 'YCCK'):
         return False
-    return b'Exif\0\0' not in data[:65536] or np.array_equal(upright, decode_image(data, upright=False))
+    return not has_exif(data) or np.array_equal(upright, decode_image(data, upright=False))
 
 
 def _reduce(image: np.ndarray, short_side: int) -> np.ndarray:

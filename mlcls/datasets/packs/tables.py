@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,13 +22,11 @@ def to_arrays(annotations: Annotations) -> dict[str, np.ndarray]:
         ``path_bytes`` (UTF-8, one path behind the other) and ``path_bounds`` (N + 1,); ``indptr`` (N + 1,), ``indices``
         and ``values`` of the label matrix.
     """
-    paths = [path.encode() for path in annotations.img_paths]
-    bounds = np.zeros(len(paths) + 1, np.int64)
-    np.cumsum([len(path) for path in paths], out=bounds[1:])
     labels = annotations.labels
+    path_bytes, path_bounds = annotations.img_paths.arrays
     arrays = {
-        'path_bounds': bounds,
-        'path_bytes': np.frombuffer(b''.join(paths), np.uint8),
+        'path_bounds': path_bounds,
+        'path_bytes': path_bytes,
         'indptr': labels.indptr,
         'indices': labels.indices,
         'values': labels.values,
@@ -49,10 +46,9 @@ def to_meta(annotations: Annotations) -> dict[str, Any]:
 
 def from_arrays(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Annotations:
     """The opposite of `to_arrays` and `to_meta`. Nothing in the result refers to the memory of ``arrays``."""
-    text, bounds = arrays['path_bytes'].tobytes(), arrays['path_bounds'].tolist()
-    paths = StringList(text[start:stop].decode() for start, stop in pairwise(bounds))
-    indptr, indices, values = (np.array(arrays[name]) for name in ('indptr', 'indices', 'values'))
-    labels = LabelMatrix(indptr, indices, values, len(meta['classes']), meta['default'])
+    owned = {name: np.array(arrays[name]) for name in DTYPES}
+    paths = StringList.from_arrays(owned['path_bytes'], owned['path_bounds'])
+    labels = LabelMatrix(owned['indptr'], owned['indices'], owned['values'], len(meta['classes']), meta['default'])
     return Annotations(tuple(meta['classes']), paths, labels, tuple(meta['notes']), meta['source'])
 
 

@@ -162,7 +162,7 @@ def write_pack(path: str | os.PathLike[str], job: PackJob) -> Packed:
     if path.exists():
         return _already_there(path, job)
     part = Path(f'{path}.part')
-    try:
+    with writing(part):
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(part) as file:
             table = _resume(file, part, job)
@@ -171,12 +171,6 @@ def write_pack(path: str | os.PathLike[str], job: PackJob) -> Packed:
                 _append(file, table, number, prepared)
             _finish(file, table, job)
             os.replace(part, path)
-    except BrokenPipeError:  # of the progress that is printed
-        raise
-    except OSError as error:
-        raise DataError(
-            f'{part}: cannot be written ({error.strerror or error}); run the same again to go on'
-        ) from error
     reader = PackReader(path)
     return Packed(len(reader), path.stat().st_size, len(job.paths) - begun, reader.left_out)
 
@@ -189,6 +183,19 @@ def _already_there(path: Path, job: PackJob) -> Packed:
             'another name'
         )
     return Packed(len(reader), path.stat().st_size, 0, reader.left_out)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk, or a folder that cannot be written, becomes an error that says how to go on."""
+    try:
+        yield
+    except BrokenPipeError:  # of the progress that is printed
+        raise
+    except OSError as error:
+        raise DataError(
+            f'{path}: cannot be written ({error.strerror or error}); run the same again to go on'
+        ) from error
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from mlcls.structures import ABSENT, PRESENT, UNKNOWN, LabelMatrix
 from ..packs.images import Prepared
 from ..packs.layout import LEFT_OUT, RAW
 from ..packs.tables import to_arrays
-from ..packs.writer import Packed, PackJob, locked
+from ..packs.writer import Packed, PackJob, locked, writing
 from .index import ANNOTATIONS, FORMAT, INDEX, VERSION, checksum, file_checksum, read_index
 
 JOURNAL = 'packing.jsonl'
@@ -99,7 +99,7 @@ def write_shards(folder: str | os.PathLike[str], job: PackJob, size: ShardSize |
     if (folder / INDEX).exists():
         return _already_there(folder, identity)
     journal = folder / JOURNAL
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(journal) as file:
             done = _resume(file, folder, identity, job.on_error)
@@ -111,12 +111,6 @@ def write_shards(folder: str | os.PathLike[str], job: PackJob, size: ShardSize |
                 done.append(entry)
             packed = _finish(folder, job, done, identity, begun)
             journal.unlink()
-    except BrokenPipeError:  # of the progress that is printed
-        raise
-    except OSError as error:
-        raise DataError(
-            f'{folder}: cannot be written ({error.strerror or error}); run the same again to go on'
-        ) from error
     return packed
 
 

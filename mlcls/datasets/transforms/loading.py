@@ -14,6 +14,7 @@ from mlcls.registry import TRANSFORMS
 
 from .arguments import choice
 from .base import Sample, Transform
+from .jpeg import EXIF
 
 BACKENDS = ('auto', 'cv2', 'pillow', 'turbojpeg')
 #: Larger images are taken for damaged or malicious ("decompression bombs"), as Pillow does.
@@ -59,9 +60,14 @@ def decode_image(data: bytes, backend: str = 'auto', upright: bool = True) -> np
     if image is None:
         return _decode_pillow(data, upright)
     # Pillow is asked for the orientation only where there can be one; most files of data sets have none.
-    if upright and data.find(b'Exif\0\0', 0, 1 << 20) >= 0:
+    if upright and has_exif(data):
         image = _turn(image, _orientation(data))
     return image
+
+
+def has_exif(data: bytes) -> bool:
+    """Whether a JPEG may have EXIF data, and with them an orientation; other segments may stand before them."""
+    return data.find(EXIF, 0, 1 << 20) >= 0
 
 
 def _decode_jpeg(data: bytes, backend: str) -> np.ndarray | None:

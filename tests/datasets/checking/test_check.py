@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from mlcls.datasets.checking import check_splits, splits_of_datasets, splits_of_source, to_text
-from mlcls.datasets.checking.copies import shared_files
+from mlcls.datasets.checking.copies import real_paths, shared_files
 from mlcls.structures import StringList
 
 from ..conftest import encode, exif
@@ -129,7 +129,7 @@ def test_few_leaked_images_are_no_error() -> None:
     for leaked, severity in ((2, 'warning'), (3, 'error')):
         paths = [*list(train.annotations.img_paths)[:leaked], *list(val.annotations.img_paths)[leaked:]]
         other = replace(val, annotations=replace(val.annotations, img_paths=StringList(paths)))
-        (found,) = shared_files([train, other])
+        (found,) = shared_files([train, other], real_paths([train, other]))
         assert (found.severity, found.count) == (severity, leaked)  # 1 % of 240 are 2.4
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlcls.datasets import ClassBalancedDataset, MultiLabelDataset
-from mlcls.datasets.checking import quick_check
+from mlcls.datasets.checking import quick, quick_check
 from mlcls.structures import Annotations
 
 from .conftest import DataSet, labels_with, make_split
@@ -75,6 +75,13 @@ def test_shared_files_by_real_path(clean: DataSet) -> None:
     (Path(root) / 'val.json').write_text((Path(root) / 'train.json').read_text())
     datasets['val'] = MultiLabelDataset(ann_file='val.json', data_root=root)
     assert '40 images listed in both train and val' in quick_check(datasets)
+
+
+def test_files_of_very_many_images_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = {'train': dataset('t', GOOD), 'val': dataset('t', GOOD)}
+    assert 'listed in both train and val' in quick_check(both)
+    monkeypatch.setattr(quick, 'MOST_FILES', 199)
+    assert quick_check(both) == 'data check: nothing unusual'
 
 
 def test_a_link_to_the_whole_folder(clean: DataSet) -> None:
