@@ -37,6 +37,12 @@ def _build(config: MetricConfig) -> Metric:
         raise ConfigError(f"a metric must be a dict with a 'type', not {config!r}")
     settings = {key: value for key, value in config.items() if key not in ('type', '_scope_')}
     made = _find(config['type'])
+    check_arguments(made, settings)
+    return made(**settings)
+
+
+def check_arguments(made: type, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError, with the nearest valid name, where a class does not take these arguments."""
     signature = inspect.signature(made)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     for key in settings:
@@ -46,7 +52,6 @@ def _build(config: MetricConfig) -> Metric:
         signature.bind(**settings)
     except TypeError as error:
         raise ConfigError(f'{made.__name__}: {error}') from None
-    return made(**settings)
 
 
 def _find(kind: object) -> type[Metric]:

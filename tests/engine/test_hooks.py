@@ -30,6 +30,13 @@ TOOLS = Path(__file__).resolve().parents[2] / 'tools'
         ('multi-label/one_error', True),
         ('multi-label/hamming', True),
         ('multi-label/coverage', True),
+        ('multi-label/ECE', True),
+        ('multi-label/ECE_pooled', True),
+        ('multi-label/Brier_tail', True),
+        ('multi-label/hamming_loss_top3', True),
+        ('multi-label/precision@1', False),
+        ('multi-label/jaccard', False),
+        ('multi-label/AUROC_macro', False),
     ],
 )
 def test_direction_of_metrics(name: str, lower: bool) -> None:

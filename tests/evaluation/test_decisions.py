@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import multilabel_confusion_matrix
 
 from mlcls.errors import ConfigError, DataError, UserError
-from mlcls.evaluation.functional import confusion_counts, decide
+from mlcls.evaluation.functional import blocks, confusion_counts, decide
 
 # Few distinct values, so that ties are the rule.
 TIED = hnp.arrays(
@@ -165,3 +165,53 @@ def test_slices_that_are_not_contiguous() -> None:
         expected = confusion_counts(decide(scores[:, view].clone()), targets[:, view].clone())
         found = confusion_counts(decide(scores[:, view]), targets[:, view])
         assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize('entries', [1, 100, 1 << 30])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.int64])
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, entries: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    scores = (4 * torch.rand(700, 5)).round().to(dtype)
+    targets = torch.randint(-1, 2, (700, 5))
+    limits = torch.tensor([0, 1, 2, 3, 4.5])
+    monkeypatch.setattr(blocks, '_ENTRIES', entries)
+    assert torch.equal(decide(scores, limits), scores.double() >= limits.double())
+    order = torch.sort(scores.double(), dim=1, descending=True, stable=True).indices[:, :2]
+    decisions = decide(scores, topk=2)
+    assert torch.equal(decisions, torch.zeros(700, 5).scatter(1, order, 1).bool())
+    # 700 images: more than a byte can count.
+    expected = [
+        (decisions & (targets == 1)).sum(0),
+        (decisions & (targets == 0)).sum(0),
+        (~decisions & (targets == 1)).sum(0),
+        (~decisions & (targets == 0)).sum(0),
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(confusion_counts(decisions, targets), expected, strict=True))
+
+
+@pytest.mark.parametrize('images', [0, 1, 254, 255, 256, 510, 511])
+def test_counts_beyond_a_byte(images: int) -> None:
+    ones = torch.ones(images, 3, dtype=torch.bool)
+    assert confusion_counts(ones, ones).tp.tolist() == [images] * 3
+    assert confusion_counts(ones, ~ones).fp.tolist() == [images] * 3
+    assert confusion_counts(~ones, ones).fn.tolist() == [images] * 3
+    assert confusion_counts(~ones, ~ones).tn.tolist() == [images] * 3
+
+
+def test_no_classes() -> None:
+    decisions = decide(torch.rand(300, 0))
+    assert decisions.shape == (300, 0)
+    assert [len(counts) for counts in confusion_counts(decisions, torch.zeros(300, 0))] == [0, 0, 0, 0]
+
+
+def test_thresholds_that_learn() -> None:
+    limits = torch.tensor([0.5, 0.7], requires_grad=True)
+    assert decide(torch.tensor([[0.6, 0.6]]), limits).tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+def test_nan_is_counted_over_all_images(dtype: torch.dtype) -> None:
+    scores = torch.rand(5000, 2).to(dtype)
+    scores[[3, 3, 4999], [0, 1, 1]] = float('nan')
+    with pytest.raises(DataError, match='the scores of 2 of 5000 images contain NaN'):
+        decide(scores)

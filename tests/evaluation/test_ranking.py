@@ -1,197 +1,246 @@
-"""Average precision against scikit-learn, torchmetrics and its definition."""
+"""Label ranking against scikit-learn and against the definitions, over every order of tied labels."""
 
 from __future__ import annotations
 
+import itertools
 import math
-import time
-import warnings
 
 import numpy as np
 import pytest
 import torch
-import torchmetrics.functional.classification as tm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import coverage_error, label_ranking_average_precision_score, label_ranking_loss, ndcg_score
 
 from mlcls.errors import ConfigError, DataError
-from mlcls.evaluation.functional import average_precision, mean_average_precision
+from mlcls.evaluation.functional import blocks, ranking
+from mlcls.evaluation.functional.ranking import ranked_images, ranking_measures
 
-SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 5))
+KS = (1, 2, 3, 7)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Scores, often tied, and labels, often unknown or all alike."""
-    shape = draw(SHAPES)
-    numbers = draw(st.sampled_from([st.floats(0, 1, width=32), st.sampled_from([0.0, 0.3, 0.5, 1.0]), st.just(0.25)]))
+    shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 5)))
+    numbers = draw(st.sampled_from([st.floats(0, 1, width=32), st.sampled_from([0.0, 0.3, 1.0]), st.just(0.25)]))
     labels = draw(st.sampled_from([[0, 1], [-1, 0, 1], [-1, 1], [0], [1], [-1]]))
     scores = draw(hnp.arrays(np.float32, shape, elements=numbers))
     return scores, draw(hnp.arrays(np.int8, shape, elements=st.sampled_from(labels)))
 
 
-def sklearn_ap(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """scikit-learn on the known labels of each column; NaN where no positive is known."""
-    found = np.full(scores.shape[1], np.nan)
-    for c in range(scores.shape[1]):
-        known = targets[:, c] >= 0
-        if (targets[:, c] == 1).any():
-            found[c] = 100 * average_precision_score(targets[known, c], scores[known, c])
-    return found
+def ours(scores: np.ndarray, targets: np.ndarray, ks: tuple[int, ...] = KS) -> dict[str, float]:
+    return ranking_measures(torch.from_numpy(scores), torch.from_numpy(targets), ks)
 
 
-def ours(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    return average_precision(torch.from_numpy(scores), torch.from_numpy(targets)).numpy()
+def naive(scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """The definitions, label by label; what depends on the order of ties is averaged over all orders."""
+    sums: dict[str, list[float]] = {}
+    for row, labels in zip(scores.astype(float), targets, strict=True):
+        known = [(s, y == 1) for s, y in zip(row, labels, strict=True) if y != -1]
+        positives, negatives = [s for s, y in known if y], [s for s, y in known if not y]
+        if not positives:
+            continue
+        found = {
+            'LRAP': 100
+            * np.mean([sum(p >= s for p in positives) / sum(other >= s for other, _ in known) for s in positives]),
+            'coverage': max(sum(other >= s for other, _ in known) for s in positives),
+        }
+        if negatives:
+            found['ranking_loss'] = 100 * np.mean([n >= p for n in negatives for p in positives])
+        orders = [
+            [y for _, y in order]
+            for order in itertools.permutations(known)
+            if all(a[0] >= b[0] for a, b in itertools.pairwise(order))
+        ]
+        found['one_error'] = 100 * np.mean([not order[0] for order in orders])
+        for k in KS:
+            best = sum(1 / math.log2(1 + place) for place in range(1, min(k, len(positives)) + 1))
+            found[f'precision@{k}'] = 100 * np.mean([sum(order[:k]) / k for order in orders])
+            found[f'recall@{k}'] = 100 * np.mean([sum(order[:k]) / len(positives) for order in orders])
+            gains = [
+                sum(y / math.log2(1 + place) for place, y in enumerate(order[:k], start=1)) / best for order in orders
+            ]
+            found[f'nDCG@{k}'] = 100 * np.mean(gains)
+        for name, value in found.items():
+            sums.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in sums.items()}
 
 
 @given(cases())
-@settings(max_examples=200, deadline=None)
-def test_against_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
-    np.testing.assert_allclose(ours(*case), sklearn_ap(*case), atol=1e-6, rtol=0)
+@settings(max_examples=150, deadline=None)
+def test_against_the_definitions(case: tuple[np.ndarray, np.ndarray]) -> None:
+    found, expected = ours(*case), naive(*case)
+    for name, value in found.items():
+        assert value == pytest.approx(expected.get(name, math.nan), abs=1e-9, nan_ok=True), name
+
+
+@pytest.mark.parametrize(('images', 'classes'), [(1, 2), (60, 5), (300, 80), (40, 700)])
+@pytest.mark.parametrize('ties', [False, True])
+@pytest.mark.parametrize('share', [0.02, 0.5])
+def test_against_scikit_learn(images: int, classes: int, ties: bool, share: float) -> None:
+    rng = np.random.default_rng(images + classes)
+    targets = (rng.random((images, classes)) < share).astype(np.int8)
+    targets[np.arange(images), rng.integers(0, classes, images)] = 1
+    targets[:, 0] = 1 - targets[:, 1]  # a positive and a negative in each image: nothing is left out
+    scores = rng.random((images, classes)).astype(np.float32)
+    if ties:
+        scores = np.round(scores, 1)
+    found = ours(scores, targets)
+    assert found['LRAP'] == pytest.approx(100 * label_ranking_average_precision_score(targets, scores), abs=1e-8)
+    assert found['coverage'] == pytest.approx(coverage_error(targets, scores), abs=1e-8)
+    assert found['ranking_loss'] == pytest.approx(100 * label_ranking_loss(targets, scores), abs=1e-8)
+    for k in KS:
+        assert found[f'nDCG@{k}'] == pytest.approx(100 * ndcg_score(targets, scores, k=k), abs=1e-8)
+    if not ties:
+        order = np.argsort(-scores, axis=1)
+        ranked = np.take_along_axis(targets, order, axis=1)
+        for k in KS:
+            assert found[f'precision@{k}'] == pytest.approx(100 * (ranked[:, :k].sum(1) / k).mean(), abs=1e-8)
+            assert found[f'recall@{k}'] == pytest.approx(100 * (ranked[:, :k].sum(1) / targets.sum(1)).mean(), abs=1e-8)
+        assert found['one_error'] == pytest.approx(100 - 100 * ranked[:, 0].mean(), abs=1e-8)
+
+
+def test_images_that_cannot_be_ranked_change_nothing() -> None:
+    scores = np.float32([[0.9, 0.5, 0.1], [0.2, 0.8, 0.4], [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]])
+    targets = np.int8([[0, 1, 0], [1, 1, 1], [0, 0, -1], [-1, -1, -1]])
+    found = ours(scores, targets)
+    assert found['LRAP'] == pytest.approx((50 + 100) / 2)
+    assert found['coverage'] == pytest.approx((2 + 3) / 2)
+    assert found['ranking_loss'] == pytest.approx(50.0), 'only the first image has both'
+    assert found['one_error'] == pytest.approx(50.0)
+    assert ranked_images(torch.from_numpy(targets)) == (2, 1)
+    # scikit-learn counts the images without a positive as perfect.
+    complete = targets[[0, 1, 2]].clip(0)
+    assert label_ranking_average_precision_score(complete, scores[:3]) == pytest.approx((0.5 + 1 + 1) / 3)
+
+
+@pytest.mark.parametrize('shape', [(0, 3), (4, 0), (3, 2)])
+def test_nothing_to_rank_is_nan(shape: tuple[int, int]) -> None:
+    found = ours(np.zeros(shape, np.float32), np.zeros(shape, np.int8))
+    assert all(math.isnan(value) for value in found.values())
+    assert ranked_images(torch.zeros(shape)) == (0, 0)
+
+
+def test_names_and_their_order() -> None:
+    assert list(ours(np.float32([[0.5]]), np.int8([[1]]), (5, 1))) == [
+        'LRAP',
+        'coverage',
+        'ranking_loss',
+        'one_error',
+        'precision@5',
+        'precision@1',
+        'recall@5',
+        'recall@1',
+        'nDCG@5',
+        'nDCG@1',
+    ]
+    assert list(ours(np.float32([[0.5]]), np.int8([[1]]), ())) == ['LRAP', 'coverage', 'ranking_loss', 'one_error']
+
+
+def test_one_class_and_k_above_the_number_of_classes() -> None:
+    found = ours(np.float32([[0.5], [0.1]]), np.int8([[1], [0]]))
+    assert (found['LRAP'], found['coverage'], found['one_error']) == (100.0, 1.0, 0.0)
+    assert math.isnan(found['ranking_loss'])
+    assert found['precision@7'] == pytest.approx(100 / 7)
+    assert found['recall@7'] == found['nDCG@7'] == 100.0
+
+
+def test_constant_scores_are_chance() -> None:
+    targets = np.zeros((1, 10), np.int8)
+    targets[0, :3] = 1
+    found = ours(np.full((1, 10), 0.5, np.float32), targets)
+    assert found['LRAP'] == pytest.approx(30.0) and found['precision@1'] == pytest.approx(30.0)
+    assert found['coverage'] == 10
+    assert found['ranking_loss'] == 100.0
+    assert found['one_error'] == pytest.approx(70.0)
+    assert found['recall@7'] == pytest.approx(70.0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize('label_dtype', [torch.int8, torch.int64, torch.float16, torch.bfloat16])
+def test_types(dtype: torch.dtype, label_dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    scores = torch.rand(150, 9).to(dtype)
+    targets = torch.randint(-1, 2, (150, 9), dtype=torch.int8)
+    expected = ranking_measures(scores.double(), targets, KS)
+    assert ranking_measures(scores, targets.to(label_dtype), KS) == expected
+
+
+def test_float64_keeps_differences_below_float32() -> None:
+    scores = torch.tensor([[0.5, 0.5 + 1e-12]], dtype=torch.float64)
+    targets = torch.tensor([[0, 1]])
+    assert ranking_measures(scores, targets)['ranking_loss'] == 0.0
+    assert ranking_measures(scores.float(), targets)['ranking_loss'] == 100.0
+
+
+def test_infinite_scores_beside_unknown_labels() -> None:
+    inf = math.inf
+    scores = torch.tensor([[inf, inf, 0.5, -inf, 3.0], [inf, -inf, inf, inf, 0.0]])
+    targets = torch.tensor([[1, -1, 0, 1, -1], [0, 1, 1, -1, -1]])
+    finite = scores.clamp(-10, 10)
+    assert ranking_measures(scores, targets, KS) == ranking_measures(finite, targets, KS)
+    assert ranking_measures(scores, targets)['one_error'] == pytest.approx((0 + 50) / 2)
 
 
 @given(cases(), st.integers(0, 2**32 - 1))
-@settings(max_examples=100, deadline=None)
-def test_order_of_images_changes_no_bit(case: tuple[np.ndarray, np.ndarray], seed: int) -> None:
-    scores, targets = case
-    order = np.random.default_rng(seed).permutation(len(scores))
-    assert np.array_equal(ours(scores[order], targets[order]), ours(scores, targets), equal_nan=True)
-
-
-@given(cases())
 @settings(max_examples=50, deadline=None)
-def test_a_column_does_not_know_its_neighbours(case: tuple[np.ndarray, np.ndarray]) -> None:
+def test_order_of_classes_changes_no_bit(case: tuple[np.ndarray, np.ndarray], seed: int) -> None:
     scores, targets = case
-    alone = [ours(scores[:, [c]], targets[:, [c]])[0] for c in range(scores.shape[1])]
-    assert np.array_equal(ours(scores, targets), alone, equal_nan=True)
+    order = np.random.default_rng(seed).permutation(scores.shape[1])
+    shuffled = ours(np.ascontiguousarray(scores[:, order]), np.ascontiguousarray(targets[:, order]))
+    assert shuffled == pytest.approx(ours(scores, targets), abs=0, rel=0, nan_ok=True)
 
 
-@given(cases())
-@settings(max_examples=50, deadline=None)
-def test_only_the_order_of_scores_counts(case: tuple[np.ndarray, np.ndarray]) -> None:
-    scores, targets = case
-    # A power of two moves exponents alone: strictly monotone, no new ties; subnormal values would lose bits.
-    scores = np.where(scores < 1e-30, np.float32(0), scores)
-    assert np.array_equal(ours(scores * 2, targets), ours(scores, targets), equal_nan=True)
+@pytest.mark.parametrize('threads', [1, 2, 5])
+@pytest.mark.parametrize('entries', [1, 40_000, 1 << 30])
+@pytest.mark.parametrize('many', [0, 10**9])
+def test_blocks_threads_and_kind_of_search_change_no_bit(
+    monkeypatch: pytest.MonkeyPatch, threads: int, entries: int, many: int
+) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((1000, 23)).round(2).astype(np.float32)
+    targets = rng.choice([-1, 0, 0, 0, 1], (1000, 23)).astype(np.int8)
+    expected = ours(scores, targets)
+    monkeypatch.setattr(blocks, '_ENTRIES', entries)
+    monkeypatch.setattr(ranking, '_MANY', many)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert ours(scores, targets) == expected
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(('images', 'classes'), [(1, 1), (1, 4), (37, 1), (500, 3), (200, 70)])
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_types_and_shapes(images: int, classes: int, dtype: torch.dtype) -> None:
-    torch.manual_seed(images + classes)
-    scores = torch.rand(images, classes).to(dtype)  # bfloat16: many ties
-    targets = torch.randint(-1, 2, (images, classes), dtype=torch.int8)
-    found = average_precision(scores, targets)
-    assert found.dtype == torch.float64 and found.shape == (classes,)
-    np.testing.assert_allclose(found.numpy(), sklearn_ap(scores.double().numpy(), targets.numpy()), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize('seed', range(3))
-def test_against_torchmetrics(seed: int) -> None:
-    torch.manual_seed(seed)
-    scores, targets = torch.rand(80, 6).round(decimals=1), torch.randint(-1, 2, (80, 6))
-    expected = 100 * tm.multilabel_average_precision(scores, targets, num_labels=6, average='none', ignore_index=-1)
-    torch.testing.assert_close(average_precision(scores, targets).float(), expected, atol=2e-5, rtol=0)
-
-
-@pytest.mark.parametrize('value', [0.0, 0.5, 1.0])
-def test_constant_scores_give_the_share_of_positives(value: float) -> None:
-    targets = torch.zeros(1000, 1, dtype=torch.int8)
-    targets[:97] = 1
-    targets[500:520] = -1
-    scores = torch.full((1000, 1), value)
-    expected = pytest.approx(100 * 97 / 980, abs=1e-12)
-    assert average_precision(scores, targets).item() == expected
-    assert average_precision(scores, targets.flip(0)).item() == expected
-
-
-def test_float64_scores_keep_differences_below_float32() -> None:
-    scores = torch.tensor([[0.5], [0.5 + 1e-12]], dtype=torch.float64)
-    assert average_precision(scores, torch.tensor([[0], [1]])).item() == 100.0
-    assert average_precision(scores.float(), torch.tensor([[0], [1]])).item() == 50.0
-
-
-def test_half_types_are_averaged_in_float64() -> None:
-    torch.manual_seed(0)
-    targets = (torch.rand(5000, 2) < 0.3).to(torch.int8)
-    scores = torch.rand(5000, 2).bfloat16()
-    torch.testing.assert_close(
-        average_precision(scores, targets), average_precision(scores.double(), targets), atol=0, rtol=0
-    )
-
-
-def test_by_hand() -> None:
-    # Ranks of the positives: 1 and 3 of 4: (1/1 + 2/3) / 2.
-    scores, targets = torch.tensor([[0.9], [0.8], [0.7], [0.1]]), torch.tensor([[1], [0], [1], [0]])
-    assert average_precision(scores, targets).item() == pytest.approx(100 * (1 + 2 / 3) / 2)
-    # The first three tied: one step of precision 2/3.
-    tied = torch.tensor([[0.9], [0.9], [0.9], [0.1]])
-    assert average_precision(tied, targets).item() == pytest.approx(100 * 2 / 3)
-
-
-def test_documented_example_of_mmpretrain() -> None:
-    scores = torch.tensor([[0.9, 0.8, 0.3, 0.2], [0.1, 0.2, 0.2, 0.1], [0.7, 0.5, 0.9, 0.3], [0.8, 0.1, 0.1, 0.2]])
-    targets = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]])
-    ap = average_precision(scores, targets)
-    assert mean_average_precision(ap, absent='zero') == pytest.approx(70.8333, abs=1e-4)
-    assert mean_average_precision(ap) == pytest.approx(94.4444, abs=1e-4)
-
-
-def test_negative_zero_is_tied_with_zero() -> None:
-    targets = torch.tensor([[1], [0]])
-    assert average_precision(torch.tensor([[0.0], [-0.0]]), targets).item() == 50.0
-    assert average_precision(torch.tensor([[-0.0], [0.0]]), targets).item() == 50.0
-
-
-def test_infinite_scores_are_ordered() -> None:
-    scores = torch.tensor([[float('inf')], [0.0], [-float('inf')]])
-    assert average_precision(scores, torch.tensor([[1], [1], [0]])).item() == 100.0
-
-
-def test_classes_without_a_known_positive() -> None:
-    scores = torch.rand(6, 3)
-    targets = torch.tensor([[1, 0, -1]] * 3 + [[0, 0, -1]] * 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        ap = average_precision(scores, targets)
-    assert ap.isnan().tolist() == [False, True, True]
-    assert mean_average_precision(ap) == ap[0].item()
-    assert mean_average_precision(ap, 'zero') == pytest.approx(ap[0].item() / 3)
-
-
-def test_all_absent_is_nan_or_zero() -> None:
-    ap = average_precision(torch.rand(3, 2), torch.zeros(3, 2))
-    assert math.isnan(mean_average_precision(ap))
-    assert mean_average_precision(ap, 'zero') == 0.0
-    assert average_precision(torch.rand(0, 2), torch.zeros(0, 2)).isnan().all()
-
-
-def test_errors() -> None:
-    with pytest.raises(ConfigError, match="absent must be 'exclude' or 'zero', not 'exclud'; did you mean 'exclude'"):
-        mean_average_precision(torch.ones(2), 'exclud')
-    with pytest.raises(DataError, match='1 of 2 images contain NaN'):
-        average_precision(torch.tensor([[0.1], [float('nan')]]), torch.tensor([[0], [1]]))
-    with pytest.raises(DataError, match='but targets are'):
-        average_precision(torch.rand(2, 3), torch.zeros(3, 2))
-    with pytest.raises(DataError, match='not 2'):
-        average_precision(torch.rand(1, 1), torch.tensor([[2]]))
-
-
-def test_inputs_untouched_and_views_allowed() -> None:
-    scores, targets = torch.rand(20, 6), torch.randint(-1, 2, (20, 6))
+def test_views_and_untouched_inputs() -> None:
+    scores, targets = torch.rand(70, 8), torch.randint(-1, 2, (70, 8))
     before = scores.clone(), targets.clone()
-    found = average_precision(scores[:, ::2].requires_grad_(), targets[:, ::2])
-    torch.testing.assert_close(found, average_precision(scores, targets)[::2], equal_nan=True, atol=0, rtol=0)
+    found = ranking_measures(scores[:, ::2].requires_grad_(), targets[:, ::2])
+    assert found == ranking_measures(scores[:, ::2].clone(), targets[:, ::2].clone())
     assert torch.equal(scores, before[0]) and torch.equal(targets, before[1])
 
 
-def test_fast_enough_to_run_every_epoch() -> None:
-    torch.manual_seed(0)
-    scores, targets = torch.rand(40_000, 80), (torch.rand(40_000, 80) < 0.04).to(torch.int8)
-    taken = []
-    for _ in range(3):
-        started = time.process_time()
-        average_precision(scores, targets)
-        taken.append(time.process_time() - started)
-    assert min(taken) < 2.0, f'{min(taken):.2f} s: a sort of positions has crept in'
+@pytest.mark.parametrize('wrong', [0, -1, 1.0, True, '3'])
+def test_ks_that_are_no_positive_integers(wrong: object) -> None:
+    with pytest.raises(ConfigError, match=f'ks must be integers of at least 1, not {wrong!r}'):
+        ranking_measures(torch.rand(2, 2), torch.ones(2, 2), (1, wrong))
+
+
+def test_errors() -> None:
+    with pytest.raises(ConfigError, match=r'ks must be different from each other, not \[3, 1, 3\]'):
+        ranking_measures(torch.rand(2, 2), torch.ones(2, 2), (3, 1, 3))
+    with pytest.raises(DataError, match='1 of 2 images contain NaN'):
+        ranking_measures(torch.tensor([[0.1, 0.2], [float('nan'), 0.3]]), torch.tensor([[0, 1], [-1, 1]]))
+    with pytest.raises(DataError, match='but targets are'):
+        ranking_measures(torch.rand(2, 3), torch.zeros(3, 2))
+    with pytest.raises(DataError, match=r'scores must have the shape \(images, classes\), not \(3,\)'):
+        ranking_measures(torch.rand(3), torch.zeros(3, 2))
+    with pytest.raises(DataError, match=r'targets must have the shape \(images, classes\), not \(3,\)'):
+        ranking_measures(torch.rand(3, 1), torch.zeros(3))
+    for value, dtype in ((2, torch.int8), (0.5, torch.float32), (0.5, torch.float16), (255, torch.uint8)):
+        with pytest.raises(DataError, match=f'-1 .unknown., not {value:g}; soft labels cannot be evaluated'):
+            ranking_measures(torch.rand(1, 1), torch.tensor([[value]], dtype=dtype))
+    with pytest.raises(DataError, match='not 7'):
+        ranked_images(torch.tensor([[7]]))

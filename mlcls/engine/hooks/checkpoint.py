@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,18 +11,21 @@ from typing import Any, Literal
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
 
-from mlcls.engine.checkpoint import POINTER
+from mlcls.engine.checkpoint import POINTER, points_path
 from mlcls.errors import ConfigError
 from mlcls.fileio import write_atomic
 from mlcls.registry import HOOKS
 
 #: Parts of metric names that are better when lower.
 LESS_IS_BETTER = ('loss', 'error', 'coverage', 'hamming')
+#: Whole words that mean the same; as parts they would be found in other words, too.
+LESS_WORDS = frozenset({'ece', 'mce', 'brier'})
 
 
 def is_better_lower(metric: str) -> bool:
     """Whether a metric of this name is an error rather than a merit."""
-    return any(word in metric.lower() for word in LESS_IS_BETTER)
+    words = re.split('[^a-z]+', metric.lower().rpartition('/')[2])
+    return any(word in metric.lower() for word in LESS_IS_BETTER) or not LESS_WORDS.isdisjoint(words)
 
 
 @HOOKS.register_module()
@@ -76,7 +80,8 @@ class CheckpointHook(Hook):
         folder = Path(runner.work_dir)
         for leftover in folder.glob('.*.pth.*.tmp'):
             leftover.unlink()
-        stale = [*folder.glob('epoch_*.pth'), *folder.glob('best_*.pth'), *folder.glob(POINTER)]
+        patterns = [f'{name}_*{ending}' for name in ('epoch', 'best') for ending in ('.pth', '.thresholds.json')]
+        stale = [path for pattern in (*patterns, POINTER) for path in folder.glob(pattern)]
         if runner.epoch == 0 and stale:
             target = folder / f'earlier_{runner.timestamp}'
             target.mkdir()
@@ -115,6 +120,7 @@ class CheckpointHook(Hook):
         }
         for epoch in sorted(files)[: -self.max_keep_ckpts]:
             files[epoch].unlink()
+            points_path(files[epoch]).unlink(missing_ok=True)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """Keep the epoch if it is the best so far in a metric."""

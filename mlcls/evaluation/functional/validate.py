@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from mlcls.errors import DataError
+
+#: Images looked at together, to count those with a wrong score.
+_ROWS = 1024
 
 
 def check_scores(scores: torch.Tensor) -> torch.Tensor:
@@ -19,18 +23,31 @@ def check_scores(scores: torch.Tensor) -> torch.Tensor:
     Raises:
         DataError: Not two-dimensional, or a score is NaN: it has no place in an order, so no measure is defined.
     """
+    scores = check_no_nan(scores)
+    return scores.to(exact_type(scores.dtype))
+
+
+def check_no_nan(scores: torch.Tensor) -> torch.Tensor:
+    """Check scores as ``check_scores`` does, and leave their type as it is: nothing is copied.
+
+    Returns:
+        The same, detached.
+    """
     if scores.ndim != 2:
         raise DataError(f'scores must have the shape (images, classes), not {tuple(scores.shape)}')
     scores = scores.detach()
-    if scores.dtype in (torch.float16, torch.bfloat16):
-        scores = scores.float()
-    elif not scores.is_floating_point():
-        scores = scores.double()
     # The smallest value is NaN where any is: one cheap pass instead of a mask of the whole matrix.
-    if scores.numel() and bool(scores.amin().isnan()):
-        images = int(scores.isnan().any(dim=1).sum())
+    if scores.is_floating_point() and scores.numel() and bool(scores.amin().isnan()):
+        images = sum(int(rows.isnan().any(dim=1).sum()) for rows in scores.split(_ROWS))
         raise DataError(f'the scores of {images} of {len(scores)} images contain NaN')
     return scores
+
+
+def exact_type(dtype: torch.dtype) -> torch.dtype:
+    """The type in which scores of a type compare exactly: float32 for half types, float64 for integers."""
+    if dtype in (torch.float16, torch.bfloat16):
+        return torch.float32
+    return dtype if dtype.is_floating_point else torch.float64
 
 
 def check_targets(targets: torch.Tensor) -> torch.Tensor:
@@ -52,7 +69,7 @@ def check_targets(targets: torch.Tensor) -> torch.Tensor:
     if labels.numel():
         low, high = labels.aminmax()
         if bool((low < -1) | (high > 1)):
-            raise _not_a_label(labels[(labels > 1) | (labels < -1)][0])
+            raise not_a_label(labels[(labels > 1) | (labels < -1)][0])
     return labels
 
 
@@ -62,11 +79,12 @@ def whole_labels(targets: torch.Tensor) -> torch.Tensor:
     if targets.dtype not in (torch.int8, torch.bool):
         wrong = labels != targets
         if bool(wrong.any()):
-            raise _not_a_label(targets[wrong][0])
+            raise not_a_label(targets[wrong][0])
     return labels
 
 
-def _not_a_label(value: torch.Tensor) -> DataError:
+def not_a_label(value: torch.Tensor | np.generic) -> DataError:
+    """The error that names a value which is no label."""
     return DataError(
         f'a label must be 1 (present), 0 (absent) or -1 (unknown), not {value.item():g}; '
         'soft labels cannot be evaluated'

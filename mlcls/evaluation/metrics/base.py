@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from mlcls.errors import ConfigError, did_you_mean
 
+if TYPE_CHECKING:
+    from ..operating_points import OperatingPoints
+
+#: Where thresholds may come from. ``'number'``: one number given on the command line.
+SOURCES = ('default', 'config', 'fitted', 'file', 'number')
 #: What a metric says of itself in a results file.
 Protocol = dict[str, str | float | list[float]]
 
 
+class Measured(NamedTuple):
+    """What a metric found in one pass.
+
+    ``numbers``: ``'prefix/name'`` -> number, exactly the keys of ``Metric.names``. ``per_class``:
+    ``'prefix/name_classwise'`` -> (C,), one value a class, NaN where it is not defined; may be empty.
+    """
+
+    numbers: dict[str, float]
+    per_class: dict[str, torch.Tensor]
+
+
 class Metric(ABC):
-    """A measure of a whole evaluation. It holds settings and no data; one object serves any number of runs.
+    """A measure of a whole evaluation. It holds settings and no rows; one object serves any number of runs.
 
     Args:
         prefix: First part of the names of its numbers, ``'prefix/name'``; None means ``default_prefix``. Give one where
@@ -37,15 +54,19 @@ class Metric(ABC):
         self.prefix = prefix or self.default_prefix
 
     @abstractmethod
-    def compute(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-        """The numbers of this metric.
+    def compute(self, scores: torch.Tensor, targets: torch.Tensor) -> Measured:
+        """Numbers and values per class, in one pass.
+
+        What other metrics may need too (decisions counted, AP of each class) is asked of ``metrics.shared``, which
+        computes it once an evaluation.
 
         Args:
-            scores: float (N, C), finite.
+            scores: float32 or float16 (N, C), finite; maybe a file mapped into memory, so that a metric works in
+                blocks of rows or columns and never copies the whole.
             targets: int8 (N, C) of 1, 0 and -1.
 
-        Returns:
-            ``'prefix/name'`` -> number; exactly the keys of ``names``.
+        Raises:
+            DataError: The numbers are not defined for these data.
         """
 
     @abstractmethod
@@ -60,9 +81,20 @@ class Metric(ABC):
     def protocol(self) -> Protocol:
         """The settings in words, for the results file."""
 
-    def per_class(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """``'prefix/name_classwise'`` -> (C,), one value a class; NaN where it is not defined. May be empty."""
-        return {}
+    def use_meta(self, meta: Mapping[str, Any]) -> None:
+        """Take what is wanted of the facts about the data set.
+
+        Args:
+            meta: ``'classes'``: names in column order; ``'train_counts'`` where known: positive images of each class in
+                training. A metric must get along without either.
+        """
+        return None
+
+    def operating_points(
+        self, scores: torch.Tensor, targets: torch.Tensor, classes: Sequence[str]
+    ) -> OperatingPoints | None:
+        """Thresholds fitted on these data, to be kept with the model; None from a metric that fits none."""
+        return None
 
     def check(self, num_classes: int) -> None:
         """Raise ConfigError where the settings do not fit this number of classes."""

@@ -10,9 +10,10 @@ import torch
 from mlcls.errors import ConfigError
 from mlcls.registry import METRICS
 
-from ..functional import averaged_scores, confusion_counts, decide
+from ..functional import ConfusionCounts, averaged_scores
 from ..functional.classification import AVERAGES
-from .base import Metric, Protocol, check_decision, check_thr, check_topk, choose, describe_decision
+from .base import Measured, Metric, Protocol, check_decision, check_thr, check_topk, choose, describe_decision
+from .shared import check_labelled, decision_counts
 
 ITEMS = ('precision', 'recall', 'f1-score', 'support')
 
@@ -24,7 +25,8 @@ class MultiLabelMetric(Metric):
     Its macro F1 is the mean of the classes' F1. The CF1 of papers is another number: see ``ThresholdMetric``.
 
     Names: ``multi-label/precision``, with ``_thr-0.30`` for a threshold other than 0.5 or ``_top3``, and then
-    ``_micro`` or ``_classwise``. Here ``thr=0`` is a threshold (mmpretrain takes it for none).
+    ``_micro`` or ``_classwise``. Here ``thr=0`` is a threshold (mmpretrain takes it for none), and a class without a
+    single known label is left out of the means.
 
     Args:
         thr: A label is given where score >= thr, in [0, 1].
@@ -37,6 +39,9 @@ class MultiLabelMetric(Metric):
     Raises:
         ConfigError: Unknown item or average, a threshold outside [0, 1], or ``topk`` below 1.
     """
+
+    #: What unknown labels are taken for; -1 leaves them out.
+    _unknown_as = -1
 
     def __init__(
         self,
@@ -74,17 +79,20 @@ class MultiLabelMetric(Metric):
         self.check(num_classes)
         return [] if self.average is None else [self._name(item) for item in self.items]
 
-    def compute(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-        """See ``Metric.compute``."""
-        if self.average is None:
-            return {}
-        found = averaged_scores(confusion_counts(decide(scores, self.thr, self.topk), targets), self.average)
-        return {self._name(item): float(found[item]) for item in self.items}
-
-    def per_class(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The same items of each class, float64 (C,), whatever ``average`` is."""
-        found = averaged_scores(confusion_counts(decide(scores, self.thr, self.topk), targets), None)
-        return {self.key(f'{item}{self._suffix()}_classwise'): found[item] for item in self.items}
+    def compute(self, scores: torch.Tensor, targets: torch.Tensor) -> Measured:
+        """Numbers as ``average`` says; the items of each class, float64 (C,), whatever ``average`` is."""
+        counts = decision_counts(scores, targets, self.thr, self.topk, self._unknown_as)
+        labelled = torch.stack(counts).sum(dim=0) > 0
+        check_labelled(labelled, len(scores))
+        columns = averaged_scores(counts, None)
+        for item, values in columns.items():
+            if item != 'support':
+                values[~labelled] = float('nan')
+        numbers = {}
+        if self.average is not None:
+            found = averaged_scores(ConfusionCounts(*(count[labelled] for count in counts)), self.average)
+            numbers = {self._name(item): float(found[item]) for item in self.items}
+        return Measured(numbers, {self.key(f'{item}{self._suffix()}_classwise'): columns[item] for item in self.items})
 
     def _suffix(self) -> str:
         if self.thr is None:
@@ -105,6 +113,7 @@ class MultiLabelMetric(Metric):
             'decision': describe_decision(self.thr, self.topk),
             'average': means[self.average],
             'empty denominators': 'count as 0, also in the means over classes',
+            'classes without a known label': 'left out',
         }
         if self.thr is not None:
             words |= {'thr': self.thr, 'threshold source': 'config or default'}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from mlcls.errors import ConfigError
 from mlcls.registry import METRICS
 
@@ -13,22 +11,18 @@ from .average_precision import AveragePrecision
 from .base import Protocol
 from .multi_label import MultiLabelMetric
 
-
-def _resolve(targets: torch.Tensor, difficult_as_positive: bool | None) -> torch.Tensor:
-    """Give the unknown labels, which in VOC are the difficult ones, the value asked for."""
-    if difficult_as_positive is None:
-        return targets
-    return targets.masked_fill(targets == -1, int(difficult_as_positive))
+_MEANINGS = {None: 'ignored', True: 'count as present', False: 'count as absent'}
 
 
-def _check(difficult_as_positive: object) -> None:
-    if difficult_as_positive not in (None, True, False):
+def _value(difficult_as_positive: object) -> int:
+    """The label that an unknown one, which in VOC is a difficult one, is taken for."""
+    if difficult_as_positive is not None and not isinstance(difficult_as_positive, bool):
         raise ConfigError(f'difficult_as_positive must be None, True or False, not {difficult_as_positive!r}')
+    return -1 if difficult_as_positive is None else int(difficult_as_positive)
 
 
 def _words(difficult_as_positive: bool | None) -> Protocol:
-    meaning = {None: 'ignored', True: 'count as present', False: 'count as absent'}
-    return {'difficult labels': meaning[difficult_as_positive]}
+    return {'difficult labels': _MEANINGS[difficult_as_positive]}
 
 
 @METRICS.register_module()
@@ -59,16 +53,8 @@ class VOCMultiLabelMetric(MultiLabelMetric):
         difficult_as_positive: bool | None = None,
     ) -> None:
         super().__init__(thr, topk, items, average, collect_device, prefix)
-        _check(difficult_as_positive)
+        self._unknown_as = _value(difficult_as_positive)
         self.difficult_as_positive = difficult_as_positive
-
-    def compute(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-        """See ``Metric.compute``."""
-        return super().compute(scores, _resolve(targets, self.difficult_as_positive))
-
-    def per_class(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """See ``MultiLabelMetric.per_class``."""
-        return super().per_class(scores, _resolve(targets, self.difficult_as_positive))
 
     def protocol(self) -> Protocol:
         """See ``Metric.protocol``."""
@@ -85,6 +71,7 @@ class VOCAveragePrecision(AveragePrecision):
         prefix: See ``Metric``.
         collect_device: See ``Metric``.
         difficult_as_positive: None ignores difficult labels, True counts them as present, False as absent.
+        variant: See ``AveragePrecision``; VOC 2007 itself was measured with ``'voc07'``.
 
     Raises:
         ConfigError: As ``AveragePrecision``.
@@ -97,18 +84,11 @@ class VOCAveragePrecision(AveragePrecision):
         prefix: str | None = None,
         collect_device: str = 'cpu',
         difficult_as_positive: bool | None = None,
+        variant: str = 'exact',
     ) -> None:
-        super().__init__(average, absent, prefix, collect_device)
-        _check(difficult_as_positive)
+        super().__init__(average, absent, prefix, collect_device, variant)
+        self._unknown_as = _value(difficult_as_positive)
         self.difficult_as_positive = difficult_as_positive
-
-    def compute(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
-        """See ``AveragePrecision.compute``."""
-        return super().compute(scores, _resolve(targets, self.difficult_as_positive))
-
-    def per_class(self, scores: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-        """See ``AveragePrecision.per_class``."""
-        return super().per_class(scores, _resolve(targets, self.difficult_as_positive))
 
     def protocol(self) -> Protocol:
         """See ``Metric.protocol``."""
