@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -9,13 +10,16 @@ import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from mlcls.errors import CheckpointError
+from mlcls.errors import CheckpointError, DataError
+
+#: What torch raises for files that are cut short, or are no checkpoints.
+_DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
@@ -47,6 +51,38 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[IO[bytes]], obje
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write plain data as JSON, atomically."""
     write_atomic(path, lambda file: file.write((json.dumps(content, indent=1) + '\n').encode()))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read plain data from a JSON file.
+
+    Raises:
+        DataError: There is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f'{path}: cannot be read ({error.strerror})') from None
+    except ValueError as error:  # JSON, or UTF-8
+        raise DataError(f'{path}: is not valid JSON ({error})') from None
+
+
+def weights_hash(state_dict: Mapping[str, Any]) -> str:
+    """Hash the tensors of a state dict: their names, types, shapes and bytes, whatever their order and device.
+
+    Args:
+        state_dict: Names to tensors; what is no tensor does not count.
+
+    Returns:
+        16 hexadecimal digits (64 bits of BLAKE2b).
+    """
+    found = hashlib.blake2b(digest_size=8)
+    for name in sorted(name for name, value in state_dict.items() if isinstance(value, torch.Tensor)):
+        value = state_dict[name].detach().cpu().resolve_conj().resolve_neg().contiguous()
+        head = f'{len(name)} {name} {str(value.dtype).removeprefix("torch.")} {tuple(value.shape)}\n'
+        found.update(head.encode('utf-8', 'surrogatepass'))
+        found.update(value.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _umask() -> int:
@@ -105,6 +141,9 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
         raise CheckpointError(f'{path}: no such checkpoint file')
     if path.stat().st_size == 0:
         raise CheckpointError(f'{path}: the file is empty')
+    with path.open('rb') as file:
+        if file.read(1) in (b'{', b'['):
+            raise CheckpointError(f'{path}: is a JSON file, not a checkpoint')
     try:
         with torch.serialization.safe_globals(_harmless_globals()), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # torch's remarks on old file formats
@@ -117,7 +156,16 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
                 f'({reason}); ask its author for a file of tensors only'
             ) from error
         raise CheckpointError(f'{path}: not a checkpoint file, or a damaged one ({reason})') from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise CheckpointError(f'{path}: damaged or cut short ({_first_sentence(error)})') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dictionary of weights')

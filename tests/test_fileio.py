@@ -95,3 +95,55 @@ def test_not_a_dictionary(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / 'list.pth')
     with pytest.raises(CheckpointError, match='holds a list'):
         read_checkpoint(tmp_path / 'list.pth')
+
+
+def test_weights_hash_tells_names_types_shapes_and_bytes() -> None:
+    from mlcls.fileio import weights_hash
+
+    base = {'a': torch.arange(6.0), 'b': torch.ones(2, 3, dtype=torch.bfloat16), 'n': torch.tensor(3)}
+    found = weights_hash(base)
+    assert len(found) == 16 and int(found, 16) >= 0
+    same = [
+        dict(reversed(base.items())),
+        {**base, 'epoch': 3, 'name': 'x'},  # no tensors
+        {**base, 'a': torch.arange(12.0)[::2] / 2},  # strided
+        {**base, 'a': torch.nn.Parameter(base['a'])},
+    ]
+    assert {weights_hash(each) for each in same} == {found}
+    changed = base['b'].clone()
+    changed[1, 2] = torch.nextafter(changed[1, 2], torch.tensor(2.0, dtype=torch.bfloat16))
+    others = [
+        {},
+        {**base, 'a': base['a'].double()},
+        {**base, 'a': base['a'].view(2, 3)},
+        {**base, 'a': -base['a'].neg() + 0.0},
+        {**base, 'b': changed},
+        {**base, 'b': base['b'].half()},
+        {**base, 'n': torch.tensor(4)},
+        {'c' if name == 'a' else name: value for name, value in base.items()},
+        {**base, 'z': torch.zeros(0)},
+        {**base, 'z': torch.zeros(0, 2)},
+    ]
+    hashes = [weights_hash(each) for each in others]
+    assert hashes[3] == found  # 0.0 either way
+    assert len({*hashes, found}) == len(others)
+
+
+def test_weights_hash_never_changes() -> None:
+    from mlcls.fileio import weights_hash
+
+    assert weights_hash({'b': torch.tensor([True, False]), 'a': torch.tensor([[1.5, -2.0]])}) == '25f4d9bb9a363ae4'
+
+
+def test_read_json_names_the_file(tmp_path: Path) -> None:
+    from mlcls.errors import DataError
+    from mlcls.fileio import read_json
+
+    write_json(tmp_path / 'a.json', {'a': [1, None]})
+    assert read_json(tmp_path / 'a.json') == {'a': [1, None]}
+    for content in (b'{"a": 1', b'', b'\xff\xfe'):
+        (tmp_path / 'b.json').write_bytes(content)
+        with pytest.raises(DataError, match=r'b\.json: is not valid JSON'):
+            read_json(tmp_path / 'b.json')
+    with pytest.raises(DataError, match=r'c\.json: cannot be read \(No such file'):
+        read_json(tmp_path / 'c.json')

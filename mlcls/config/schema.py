@@ -113,6 +113,7 @@ PASSED_OVER = frozenset(
         'file_client_args',
         'init_kwargs',
         'on_trace_ready',
+        'tta',
     }
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch.utils.data import Dataset
 
 from mlcls.errors import ConfigError
 from mlcls.structures import Annotations, LabelMatrix
+
+from .fingerprint import fingerprint
 
 Paths = str | os.PathLike[str]
 
@@ -70,6 +73,16 @@ class Annotated:
     def notes(self) -> tuple[str, ...]:
         """Sentences about the data that should be shown once."""
         return self.annotations.notes
+
+    @property
+    def image_names(self) -> Sequence[str]:
+        """Name of each image, as written in the annotations; row i of an evaluation is image i."""
+        return self.annotations.img_paths
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over classes, image names and labels, see `mlcls.datasets.fingerprint`."""
+        return fingerprint(self.annotations, getattr(self, 'img_root', ''))
 
 
 def locate(ann_file: Paths, data_root: Paths, data_prefix: Paths | Mapping[str, str]) -> tuple[str, str]:

@@ -148,6 +148,16 @@ class ClassBalancedDataset(Dataset):
         return self.dataset.labels
 
     @property
+    def image_names(self) -> Sequence[str]:
+        """Names of the inner dataset's images, each once."""
+        return self.dataset.image_names
+
+    @property
+    def fingerprint(self) -> str:
+        """The inner dataset's: how often images are drawn does not count."""
+        return self.dataset.fingerprint
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences to be shown: the inner dataset's, and whether the threshold does anything."""
         notes = tuple(self.dataset.notes)

@@ -16,7 +16,9 @@ from torch import nn
 
 import mlcls
 from mlcls.config import to_plain
-from mlcls.errors import CheckpointError
+from mlcls.errors import CheckpointError, UserError
+from mlcls.evaluation.operating_points import OperatingPoints
+from mlcls.fileio import read_checkpoint, write_atomic
 from mlcls.models.fitting import training_state
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 #: File in the work folder that names the newest checkpoint.
 POINTER = 'last_checkpoint'
+#: Where a checkpoint keeps the thresholds of its model.
+POINTS = 'operating_points'
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -84,8 +88,66 @@ def make_payload(runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
         'optimizer': runner.optim_wrapper.state_dict(),
         'param_schedulers': [scheduler.state_dict() for scheduler in schedulers],
     }
+    if runner.train_counts is not None:
+        payload['meta']['train_counts'] = runner.train_counts
+    if runner.operating_points is not None:
+        payload[POINTS] = runner.operating_points.to_dict()
     runner.call_hook('before_save_checkpoint', checkpoint=payload)
     return payload
+
+
+def points_path(path: str | Path) -> Path:
+    """The JSON file beside a checkpoint that holds the thresholds of its model."""
+    path = Path(path)
+    return path.with_name(f'{path.stem}.thresholds.json')
+
+
+def stored_points(checkpoint: dict[str, Any], path: str | Path) -> OperatingPoints | None:
+    """The thresholds kept in a checkpoint; None if it has none.
+
+    Args:
+        checkpoint: Its content.
+        path: Its file, for messages.
+
+    Raises:
+        CheckpointError: They cannot be read.
+    """
+    stored = checkpoint.get(POINTS)
+    if stored is None:
+        return None
+    try:
+        return OperatingPoints.from_dict(stored, f'{path}, {POINTS}')
+    except UserError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def store_points(path: str | Path, points: OperatingPoints) -> None:
+    """Put thresholds into a checkpoint, in place of those that are there; all else in it stays as it is.
+
+    Args:
+        path: A checkpoint of mlcls.
+        points: For its classes.
+
+    Raises:
+        CheckpointError: The file cannot be read, holds weights alone or something that is no plain data, or cannot be
+            written; it is untouched, and the thresholds can be kept in the file that `points_path` names.
+        ConfigError: The thresholds are for other classes.
+    """
+    path = Path(path)
+    content = read_checkpoint(path)
+    elsewhere = f'the thresholds are kept in {points_path(path).name} beside it'
+    if not isinstance(content.get('state_dict'), dict):
+        raise CheckpointError(f'{path}: holds weights alone, and no place for thresholds; {elsewhere}')
+    classes = stored_classes(content)
+    if classes is not None:
+        points.check_classes(classes, str(path))
+    try:
+        as_data(content)
+        write_atomic(path, lambda file: torch.save({**content, POINTS: as_data(points.to_dict())}, file))
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: is not rewritten, since it is not plain data ({error}); {elsewhere}') from None
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be written ({error.strerror}); {elsewhere}') from error
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -156,6 +218,16 @@ def check_same_optimisation(runner: Runner, checkpoint: dict[str, Any], path: st
             f'{path}: has {len(checkpoint.get("param_schedulers", []))} schedulers, the config '
             f'{schedulers}; resume with the config that it was trained with'
         )
+
+
+def stored_train_counts(checkpoint: dict[str, Any]) -> list[int] | None:
+    """Positive training images of each class, as a checkpoint of mlcls says; None if it does not."""
+    meta = checkpoint.get('meta')
+    counts = meta.get('train_counts') if isinstance(meta, dict) else None
+    classes = stored_classes(checkpoint)
+    if not isinstance(counts, list) or classes is None or len(counts) != len(classes):
+        return None
+    return counts if all(isinstance(count, int) for count in counts) else None
 
 
 def stored_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:

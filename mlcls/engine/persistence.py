@@ -11,17 +11,21 @@ from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner.utils import set_random_seed
 
 from mlcls.engine.checkpoint import (
+    POINTS,
     as_data,
     check_same_optimisation,
     find_checkpoint,
     make_payload,
+    points_path,
     stored_classes,
+    stored_train_counts,
     unwrap,
 )
 from mlcls.engine.dataloader import order_of
 from mlcls.engine.preflight import check_classes
 from mlcls.errors import CheckpointError
-from mlcls.fileio import read_checkpoint, write_atomic
+from mlcls.evaluation.operating_points import OperatingPoints
+from mlcls.fileio import read_checkpoint, weights_hash, write_atomic, write_json
 from mlcls.models.fitting import load_training_state
 from mlcls.models.initialize import find_state_dict, load_weights, resolve_checkpoint
 
@@ -30,6 +34,8 @@ class Persistence(MMEngineRunner):
     """The part of the runner that saves and loads; takes the place of mmengine's."""
 
     _has_loaded: bool
+    _stored_counts: list[int] | None
+    operating_points: OperatingPoints | None
 
     def load_or_resume(self) -> None:
         """Load the weights or the whole state that the config asks for, once."""
@@ -70,8 +76,16 @@ class Persistence(MMEngineRunner):
             if report.missing or report.mismatched or report.unused:
                 raise CheckpointError(f'this checkpoint is of another model:\n{report}')
             self._check_stored_classes(checkpoint, filename)
+            self._take_train_counts(checkpoint)
         self.logger.info(f'weights from {report}')
         return checkpoint
+
+    def _take_train_counts(self, checkpoint: dict[str, Any]) -> None:
+        """What evaluations are told of the training data, where these are not at hand."""
+        self._stored_counts = stored_train_counts(checkpoint)
+        for loop in (self._val_loop, self._test_loop):
+            if hasattr(loop, 'refresh_meta'):
+                loop.refresh_meta()
 
     def _has_other_classes(self, checkpoint: dict[str, Any]) -> bool:
         classes = stored_classes(checkpoint)
@@ -130,6 +144,8 @@ class Persistence(MMEngineRunner):
     def save_checkpoint(self, out_dir: str, filename: str, **kwargs: Any) -> None:  # type: ignore[override]
         """Write the state of the run, atomically, from rank 0; called at the end of an epoch.
 
+        Thresholds fitted on these weights are in it and in a JSON file beside it (`points_path`).
+
         Args:
             out_dir: Folder to write to.
             filename: Name of the file.
@@ -140,4 +156,21 @@ class Persistence(MMEngineRunner):
             self, self.epoch if epoch is None else epoch, self.iter if iteration is None else iteration
         )
         if self.rank == 0:
-            write_atomic(Path(out_dir) / filename, lambda file: torch.save(as_data(payload), file))
+            path = Path(out_dir) / filename
+            if self.operating_points is None and points_path(path).exists():
+                self._keep_points(path, payload)
+            if POINTS not in payload:
+                points_path(path).unlink(missing_ok=True)  # those of an older file of this name
+            write_atomic(path, lambda file: torch.save(as_data(payload), file))
+            if self.operating_points is not None:
+                write_json(points_path(path), self.operating_points.to_dict())
+
+    def _keep_points(self, path: Path, payload: dict[str, Any]) -> None:
+        """Thresholds that were chosen for a checkpoint stay where the same weights are written again."""
+        old = read_checkpoint(path) if path.is_file() else {}
+        if POINTS not in old:
+            return
+        if weights_hash(old['state_dict']) == weights_hash(payload['state_dict']):
+            payload[POINTS] = old[POINTS]
+        else:
+            self.logger.warning(f'{path}: the thresholds kept with it were of other weights and are dropped')

@@ -19,6 +19,7 @@ from mlcls.engine.loops import has_batch_norm
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.evaluation import ThresholdMetric
 from mlcls.models.fitting import losses_of
+from mlcls.models.test_time import TestTimeViews
 
 if TYPE_CHECKING:
     from mlcls.engine.runner import Runner
@@ -72,6 +73,7 @@ def check_run(runner: Runner) -> None:
     _check_best(runner, len(classes))
     _mention_thresholds(runner)
     _mention_schedule(runner)
+    TestTimeViews.from_config((runner.cfg.get('test_cfg') or {}).get('tta'))  # not first after the training
     if is_main_process():
         line = quick_check({'val' if name == 'validation' else name: dataset for name, dataset in datasets.items()})
         runner.logger.log(logging.INFO if line.endswith('nothing unusual') else logging.WARNING, line)
@@ -161,16 +163,23 @@ def _check_best(runner: Runner, num_classes: int) -> None:
 
 
 def _mention_thresholds(runner: Runner) -> None:
-    """Say when the head and the metrics decide by different rules."""
+    """Say when the head and the metrics decide by different rules.
+
+    Metrics without a rule of their own follow the thresholds kept with the model, as the head's users do, and take 0.5
+    until there are some.
+    """
     head: Any = getattr(unwrap(runner.model), 'head', None)
     rule = (getattr(head, 'thr', None), getattr(head, 'topk', None))
     if head is None or not isinstance(runner._val_loop, BaseLoop):
         return
     for metric in runner._val_loop.evaluator.metrics:
-        if isinstance(metric, ThresholdMetric) and (metric.thr, metric.topk) != rule:
+        if not isinstance(metric, ThresholdMetric):
+            continue
+        thr = 0.5 if metric.thr is None and metric.topk is None else metric.thr
+        if (thr, metric.topk) != rule:
             runner.logger.warning(
                 f'the head predicts by thr={rule[0]}, topk={rule[1]}, but {type(metric).__name__} decides by '
-                f'thr={metric.thr}, topk={metric.topk}'
+                f'thr={thr}, topk={metric.topk}'
             )
 
 

@@ -20,10 +20,12 @@ from mlcls.engine.checkpoint import unwrap
 from mlcls.engine.dataloader import build_dataloader, order_of
 from mlcls.engine.distributed import init_distributed
 from mlcls.engine.logs import log_to_file, make_logger
+from mlcls.engine.loops import TestLoop
 from mlcls.engine.persistence import Persistence
 from mlcls.engine.preflight import check_batches, check_run, check_width
 from mlcls.errors import ConfigError
-from mlcls.evaluation import Evaluator, build_evaluator
+from mlcls.evaluation import Evaluator, Rows, build_evaluator
+from mlcls.evaluation.operating_points import OperatingPoints
 from mlcls.models.fitting import fit_losses, start_biases
 from mlcls.registry import MODEL_WRAPPERS, RUNNERS
 from mlcls.structures import LabelStatistics
@@ -41,7 +43,11 @@ class Runner(Persistence):
 
     _timestamp: str
     _statistics: LabelStatistics | None = None
+    _stored_counts: list[int] | None = None
+    #: Thresholds fitted at the last validation, of the weights as they are; None from the next training epoch on.
+    operating_points: OperatingPoints | None = None
     _train_dataloader: Any
+    _test_loop: Any
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """As in mmengine, but the process group also starts on a machine without a GPU."""
@@ -151,6 +157,29 @@ class Runner(Persistence):
         for sentence in fit_losses(model, self._statistics):
             self.logger.info(sentence)
 
+    @property
+    def train_counts(self) -> list[int] | None:
+        """Positive images of each class in training, (C,): of the training data or, in a test, of the checkpoint; None
+        where neither says."""
+        return self._stored_counts if self._statistics is None else self._statistics.labels.counts().tolist()
+
+    def open_test(self) -> TestLoop:
+        """Build the test loop and load the weights, so that `collect` or the loop's ``run`` can follow.
+
+        Raises:
+            UserError: The data or the checkpoint cannot be used.
+        """
+        self._test_loop = self.build_test_loop(self._test_loop)
+        self.call_hook('before_run')
+        self.load_or_resume()
+        return self._test_loop
+
+    def collect(self) -> Rows:
+        """Score the test data, after `open_test`; no metric is computed."""
+        rows = self._test_loop.collect()
+        self.call_hook('after_run')
+        return rows
+
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """A loader from its config; see `mlcls.engine.dataloader`."""
@@ -203,10 +232,14 @@ class Runner(Persistence):
         try:
             yield
         finally:
-            for hook in self.hooks:
-                if hasattr(hook, 'close'):
-                    hook.close()
-            self.visualizer.close()
+            self.close()
+
+    def close(self) -> None:
+        """Leave the terminal and the event files in order; may be called twice."""
+        for hook in self.hooks:
+            if hasattr(hook, 'close'):
+                hook.close()
+        self.visualizer.close()
 
 
 def _with_type(loop: BaseLoop | dict[str, Any], name: str) -> BaseLoop | dict[str, Any]:

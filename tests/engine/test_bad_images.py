@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlcls.apis import test, train
+from mlcls.apis import TestFlags, test, train
 from mlcls.errors import ConfigError, DataError
 
 ONE_EPOCH = {'train_cfg.max_epochs': 1}
@@ -44,7 +44,7 @@ def test_training_and_validation_go_on(tiny_config: Path, tiny_data: Path, tmp_p
     text = log_of(tmp_path / 'run')
     assert '2 images could not be used (2 replaced); see ' in text and '1 image could not be used (1 skipped)' in text
     results = tmp_path / 'results.json'
-    result = test(tmp_path / 'run', options={'test_dataloader.dataset.on_error': 'skip'}, out=results)
+    result = test(tmp_path / 'run', options={'test_dataloader.dataset.on_error': 'skip'}, flags=TestFlags(out=results))
     assert result.left_out == (0,) and result.num_images == 19
     assert json.loads(results.read_text())['num_images_left_out'] == 1
 

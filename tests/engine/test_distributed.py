@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlcls.apis import test, train
+from mlcls.apis import TestFlags, test, train
 from mlcls.engine.distributed import rank_environment
 from mlcls.errors import ConfigError
 from mlcls.fileio import read_checkpoint
@@ -53,7 +53,7 @@ def test_two_processes_train_and_test_like_one(tiny_config: Path, tmp_path: Path
     content = json.loads(path.read_text())
     content['data_list'] = content['data_list'][:19]
     path.write_text(json.dumps(content))
-    alone = test(run / 'epoch_4.pth', out=tmp_path / 'one.json')
+    alone = test(run / 'epoch_4.pth', flags=TestFlags(out=tmp_path / 'one.json'))
     done = torchrun(TOOLS / 'test.py', run / 'epoch_4.pth', '--launcher', 'pytorch', '--out', tmp_path / 'two.json')
     assert done.returncode == 0, done.stderr
     one, two = (json.loads((tmp_path / name).read_text()) for name in ('one.json', 'two.json'))
