@@ -22,6 +22,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='FILE|OLD=NEW',
         help='new names of classes: a YAML or JSON file, or old=new pairs; old= drops a class',
     )
+    parser.add_argument(
+        '--corrections', metavar='FILE', help='CSV of labels to change: image,class,label with label 1, 0 or -1'
+    )
     parser.add_argument('--force', action='store_true', help='replace DST if it exists')
     return parser
 
@@ -56,7 +59,7 @@ def main() -> None:
         options['split'] = args.split
     class_map = parse_class_map(args.class_map)
     annotations = prepare_data(
-        args.src, args.dst, args.format, args.classes, class_map, options, args.images, args.force
+        args.src, args.dst, args.format, args.classes, class_map, options, args.images, args.force, args.corrections
     )
     print(f'{args.src}: {describe(annotations)}')
     print(f'{args.dst}: written, and reads back equal')

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlcls.datasets.corrections import apply_corrections
 from mlcls.datasets.formats import find_difference, read_annotations, read_native, write_native
 from mlcls.datasets.image_files import find_missing
 from mlcls.errors import DataError
@@ -16,6 +17,7 @@ from mlcls.structures import PRESENT, UNKNOWN, Annotations, StringList
 Paths = str | os.PathLike[str]
 
 
+# One argument more than elsewhere: each is a flag of the command.
 def prepare_data(
     src: Paths,
     dst: Paths,
@@ -25,6 +27,7 @@ def prepare_data(
     options: Mapping[str, Any] | None = None,
     images: Paths | None = None,
     force: bool = False,
+    corrections: Paths | None = None,
 ) -> Annotations:
     """Convert annotations to the native format, and make sure that reading the new file gives the same.
 
@@ -41,16 +44,21 @@ def prepare_data(
         images: Folder to which the image paths in ``src`` are relative; that of ``src`` (or itself, if it is a folder)
             if None.
         force: Whether to replace ``dst`` if it exists.
+        corrections: CSV file of labels to change, see `mlcls.datasets.corrections`; its images are named as in ``src``,
+            its classes as they are called after ``class_map``.
 
     Returns:
         What was written, with notes about ``src`` and how its format was recognised (``source``).
 
     Raises:
-        DataError: If ``src`` cannot be used, ``dst`` exists, or the new file does not read back equal.
+        DataError: If ``src`` or ``corrections`` cannot be used, ``dst`` exists, or the new file does not read back
+            equal.
     """
     src, dst = Path(src), Path(dst)
     _check_target(src, dst, force)
     annotations = read_annotations(src, format, classes, class_map=class_map, **(options or {}))
+    if corrections is not None:
+        annotations = apply_corrections(annotations, corrections).annotations
     root = Path(images) if images is not None else src if src.is_dir() else src.parent
     if not root.is_dir():
         raise DataError(f'{root}: no such folder of images')

@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mlcls.apis import prepare
 from mlcls.apis.prepare import describe, prepare_data, relocate
 from mlcls.datasets import MultiLabelDataset
-from mlcls.datasets.formats import find_difference, read_annotations
+from mlcls.datasets.formats import find_difference, read_annotations, write_native
 from mlcls.errors import DataError
+from mlcls.evaluation import EvaluationResult
+from mlcls.evaluation.report import ReportSource, build_payload, suspects_csv
+from mlcls.structures import Annotations, LabelMatrix, StringList
 
 
 def write(path: Path, content: str | bytes = b'') -> Path:
@@ -169,3 +173,38 @@ def test_real_data(test_data: Path, tmp_path: Path, name: str) -> None:
     data = MultiLabelDataset(ann_file=str(target), pipeline=[{'type': 'LoadImageFromFile'}])
     with Image.open(source.parent / expected[0][0]) as image:
         assert data[0]['img'].shape == np.asarray(image.convert('RGB')).shape
+
+
+def test_corrections_are_applied_before_paths_move(source: Path, tmp_path: Path) -> None:
+    fix = write(tmp_path / 'fix.csv', 'image,class,label,score\nimages/b.jpg,animal,1,0.9\nimages/a.jpg,cat,-1,0.4\n')
+    made = prepare_data(source, tmp_path / 'new.json', class_map={'dog': 'animal'}, corrections=fix)
+    assert made.img_paths[0] == 'data/images/a.jpg' and made.labels.dense().tolist() == [[-1, 1], [1, 1]]
+    assert read_annotations(tmp_path / 'new.json').labels.dense().tolist() == [[-1, 1], [1, 1]]
+    assert f'{fix}: 2 labels corrected (1 now present, 1 now unknown)' in made.notes
+    with pytest.raises(DataError, match=r"fix\.csv, line 2: no class 'animal'; choose from cat, dog"):
+        prepare_data(source, tmp_path / 'other.json', corrections=fix)
+    assert not (tmp_path / 'other.json').exists()
+
+
+def test_what_a_report_suspects_mends_the_labels(tmp_path: Path) -> None:
+    """Errors in labels, scores that know better: the CSV of the report gives the clean labels back."""
+    rng = np.random.default_rng(0)
+    clean = (rng.random((150, 4)) < 0.3).astype(np.int8)
+    clean[:, 3] = rng.random(150) < 0.1
+    noisy = np.where(rng.random(clean.shape) < 0.06, 1 - clean, clean).astype(np.int8)
+    noisy[rng.random(clean.shape) < 0.03] = -1
+    assert ((noisy == 0) & (clean == 1)).any() and ((noisy == 1) & (clean == 0)).any()
+    scores = np.where(clean == 1, rng.uniform(0.7, 0.95, clean.shape), 0.02).astype(np.float32)
+    classes = ('cat', 'red "bus", old', 'naïve', '狐')
+    names = [f'images/{number}, "x".jpg' for number in range(150)]
+    native = write(tmp_path / 'noisy.json', '')
+    write_native(Annotations(classes, StringList(names), LabelMatrix.from_dense(noisy)), native)
+    result = EvaluationResult({}, {}, torch.from_numpy(scores), torch.from_numpy(noisy), classes, 150)
+    payload = build_payload(result, ReportSource('', names, lambda row: None, [], [0.5] * 4))
+    fix = write(tmp_path / 'fix.csv', suspects_csv(payload['suspects'], classes))
+    made = prepare_data(native, tmp_path / 'clean.json', corrections=fix)
+    errors = int(((noisy >= 0) & (noisy != clean)).sum())
+    assert len(payload['suspects']) == errors
+    assert any(note.startswith(f'{fix}: {errors} labels corrected') for note in made.notes)
+    mended = read_annotations(tmp_path / 'clean.json').labels.dense()
+    assert mended.tolist() == np.where(noisy == -1, -1, clean).tolist()

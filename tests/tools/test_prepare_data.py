@@ -32,6 +32,7 @@ def test_flags_are_frozen() -> None:
         '--options': ('+', None),
         '--split': (None, None),
         '--images': (None, None),
+        '--corrections': (None, None),
         '--force': (0, False),
     }
 
@@ -83,6 +84,23 @@ def test_it_converts_and_says_what_it_did(tmp_path: Path) -> None:
         ('../b.jpg', [0]),
     ]
     expect(run('prepare_data', source, target, *options), r'^error: .*new\.json: exists; force=True \(--force\) replac')
+
+
+def test_corrections(tmp_path: Path) -> None:
+    (tmp_path / 'a.jpg').write_bytes(b'')
+    source, fix, target = (tmp_path / name for name in ('labels.csv', 'fix.csv', 'new.json'))
+    source.write_text('filename,labels\na.jpg,cat/dog\n')
+    fix.write_text('image,class,label,score,kind\na.jpg,dog,0,0.01,wrong\n')
+    options = ['--options', 'separator=/', '--corrections', fix]
+    done = run('prepare_data', source, target, *options)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert f'note: {fix}: 1 label corrected (1 now absent)' in done.stdout.split('\n')
+    assert json.loads(target.read_text())['data_list'] == [{'img_path': 'a.jpg', 'gt_label': [0]}]
+    fix.write_text('image,class,label\na.jpg,dgo,0\n')
+    expect(
+        run('prepare_data', source, target, '--force', *options),
+        r"^error: .*fix\.csv, line 2: no class 'dgo'; did you mean 'dog'\?",
+    )
 
 
 def test_mistakes_are_one_message(tmp_path: Path) -> None:

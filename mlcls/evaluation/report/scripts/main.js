@@ -1,0 +1,8 @@
+// The page comes to life.
+
+setUpExplorer();
+setUpDetail();
+setUpGallery();
+setUpLists();
+document.documentElement.dataset.ready = 'yes';
+performance.mark('usable');
