@@ -7,7 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN = work_dirs/$(basename $(notdir $(CONFIG)))
 
-.PHONY: setup data train test lint bench-metrics bench-losses compare-losses bench-loader bench-annotations bench-balance clean
+.PHONY: setup data train test lint bench-eval bench-losses compare-losses bench-loader bench-annotations bench-balance clean
 
 setup: $(VENV)/installed
 
@@ -31,8 +31,9 @@ lint: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench-metrics: setup
-	$(PY) tools/benchmarks/bench_metrics.py
+# Time and memory of an evaluation beside scikit-learn's, torchmetrics' and mmpretrain's; thresholds and intervals too.
+bench-eval: setup
+	$(PY) tools/benchmarks/bench_eval.py --out docs/results/evaluation/bench_eval.json
 
 # Speed and memory of the losses; the script's --out keeps the line for docs/losses.md.
 bench-losses: setup

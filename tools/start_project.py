@@ -63,9 +63,10 @@ def main() -> None:
     if not args.train:
         print(f'train: python tools/train.py {project.config}')
         return
-    from mlcls.apis import test, train
+    from mlcls.apis import TestFlags, test, train
 
-    test(train(project.config))
+    folder = train(project.config)
+    test(folder, flags=TestFlags(report=folder / 'report'))
 
 
 if __name__ == '__main__':

@@ -7,34 +7,43 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlcls.apis.browsing import BrowseFlags, browse
     from mlcls.apis.checking import CheckFlags, check_data
+    from mlcls.apis.comparing import CompareFlags, compare
     from mlcls.apis.packing import PackFlags, pack_data
     from mlcls.apis.prepare import prepare_data
     from mlcls.apis.projects import ProjectFlags, start_project
     from mlcls.apis.splitting import SplitFlags, split_data
-    from mlcls.apis.testing import test
+    from mlcls.apis.testing import TestFlags, test
+    from mlcls.apis.thresholds import FitFlags, fit_thresholds
     from mlcls.apis.training import TrainFlags, train
 
 #: Where each function and the class of its flags are.
 _ROOMS = {
     'browsing': ('BrowseFlags', 'browse'),
     'checking': ('CheckFlags', 'check_data'),
+    'comparing': ('CompareFlags', 'compare'),
     'packing': ('PackFlags', 'pack_data'),
     'prepare': ('prepare_data',),
     'projects': ('ProjectFlags', 'start_project'),
     'splitting': ('SplitFlags', 'split_data'),
-    'testing': ('test',),
+    'testing': ('TestFlags', 'test'),
+    'thresholds': ('FitFlags', 'fit_thresholds'),
     'training': ('TrainFlags', 'train'),
 }
 
 __all__ = [
     'BrowseFlags',
     'CheckFlags',
+    'CompareFlags',
+    'FitFlags',
     'PackFlags',
     'ProjectFlags',
     'SplitFlags',
+    'TestFlags',
     'TrainFlags',
     'browse',
     'check_data',
+    'compare',
+    'fit_thresholds',
     'pack_data',
     'prepare_data',
     'split_data',

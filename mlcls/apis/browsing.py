@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlcls.apis.pictures import Originals
 from mlcls.apis.settings import SAMPLERS, complete_loaders
 from mlcls.apis.sheets import WRITERS, Cell, Sheet, reduced
 from mlcls.datasets import innermost
@@ -154,7 +154,7 @@ def _take_cells(cfg: Config, loader: DataLoader[Any], flags: BrowseFlags) -> lis
 
     preprocessor = _build_preprocessor(cfg)
     dataset: Any = loader.dataset
-    originals = _Originals(dataset) if flags.original else None
+    originals = Originals(dataset, '--original') if flags.original else None
     if hasattr(order_of(loader), 'set_epoch'):
         order_of(loader).set_epoch(flags.epoch)
     cells: list[Cell] = []
@@ -173,15 +173,19 @@ def _take_cells(cfg: Config, loader: DataLoader[Any], flags: BrowseFlags) -> lis
     return cells
 
 
-def _cells_of(pictures: torch.Tensor, batch: Any, dataset: Any, originals: _Originals | None) -> Iterator[Cell]:
+def _cells_of(pictures: torch.Tensor, batch: Any, dataset: Any, originals: Originals | None) -> Iterator[Cell]:
     classes, inner = dataset.metainfo['classes'], innermost(dataset)
     for picture, targets, index in zip(pictures, batch['targets'], batch['index'].tolist()):
         yield Cell(
             picture=picture.permute(1, 2, 0).numpy(),
             labels=_labels_of(targets.float().numpy(), classes),
             name=inner.get_data_info(index)['img_path'] if hasattr(inner, 'get_data_info') else f'image {index}',
-            original=None if originals is None else originals[index],
+            original=None if originals is None else _reduced(originals[index]),
         )
+
+
+def _reduced(picture: np.ndarray | None) -> np.ndarray | None:
+    return None if picture is None else reduced(picture)
 
 
 def _labels_of(targets: np.ndarray, classes: Sequence[str]) -> tuple[tuple[str, float], ...]:
@@ -189,24 +193,3 @@ def _labels_of(targets: np.ndarray, classes: Sequence[str]) -> tuple[tuple[str, 
     order = np.argsort(-targets, kind='stable')
     shown = [number for number in order if targets[number] > 0] + list(np.flatnonzero(targets == UNKNOWN))
     return tuple((classes[number], float(targets[number])) for number in shown)
-
-
-class _Originals:
-    """The images of a dataset as its first transform, which loads them, gives them; large ones reduced.
-
-    Raises:
-        ConfigError: The dataset has no pipeline of ours.
-    """
-
-    def __init__(self, dataset: Any) -> None:
-        from mlcls.datasets import Compose
-
-        inner = innermost(dataset)
-        if not hasattr(inner, 'pipeline') or not len(inner.pipeline):
-            raise ConfigError(f'--original: {type(inner).__name__} has no pipeline whose first step loads an image')
-        self._dataset = copy.copy(inner)
-        self._dataset.pipeline = Compose(inner.pipeline.transforms[:1])
-
-    def __getitem__(self, index: int) -> np.ndarray | None:
-        sample = self._dataset.load(index)
-        return None if sample is None else reduced(sample['img'])

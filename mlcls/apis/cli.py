@@ -70,6 +70,32 @@ def add_shared_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_checkpoint_paths(parser: argparse.ArgumentParser) -> None:
+    """The arguments ``[CONFIG] CHECKPOINT [CHECKPOINT ...]``; see `split_paths`."""
+    parser.usage = '%(prog)s [CONFIG] CHECKPOINT [CHECKPOINT ...] [options]'
+    parser.add_argument(
+        'paths',
+        nargs='+',
+        metavar='[CONFIG] CHECKPOINT',
+        help='checkpoint file, or a work folder (its best checkpoint); of several, the mean score is taken; before '
+        'them, a config file to use instead of the config in the checkpoints',
+    )
+
+
+def split_paths(parser: argparse.ArgumentParser, paths: list[str]) -> tuple[str | None, list[str]]:
+    """Tell ``[CONFIG] CHECKPOINT [CHECKPOINT ...]`` apart: a config ends in ``.py`` and comes first.
+
+    Returns:
+        The config or None, and at least one checkpoint; otherwise the parser ends the command with a message.
+    """
+    configs = [path for path in paths if path.endswith('.py')]
+    if len(configs) > 1 or (configs and paths[0] != configs[0]):
+        parser.error(f'at most one config, before the checkpoints, got {" ".join(paths)}')
+    if len(paths) == len(configs):
+        parser.error(f'{paths[0]} is a config; name a checkpoint (or a work folder) after it')
+    return (configs[0] if configs else None), paths[len(configs) :]
+
+
 def parse_classes(text: str) -> list[str] | str:
     """Names if there are commas and no such file, else the path of a file."""
     if ',' not in text or os.path.exists(text):

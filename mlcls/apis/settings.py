@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from mmengine.config import Config
+
+from mlcls.errors import ConfigError
 
 #: The order in which each part of the data is drawn unless the config says otherwise.
 SAMPLERS = {
@@ -35,6 +38,22 @@ def complete_loaders(cfg: Config, pin_memory: bool = True, persistent_workers: b
             loader['pin_memory'] = False
         if not persistent_workers:
             loader['persistent_workers'] = False
+
+
+def check_writable(file: Path, what: str = '--out') -> None:
+    """Refuse a file that cannot be written, before hours of work: a folder, or in a folder that cannot be made.
+
+    Raises:
+        ConfigError: It cannot be.
+    """
+    if file.is_dir():
+        raise ConfigError(f'{what}: {file} is a folder; name a file in it')
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'{what}: {file} cannot be written ({error.strerror})') from error
+    if not os.access(file.parent, os.W_OK):
+        raise ConfigError(f'{what}: {file} cannot be written (no permission)')
 
 
 def real_launcher(launcher: str) -> str:

@@ -209,13 +209,14 @@ def test_a_reader_that_has_seen_enough(trained: Path, reader: str) -> None:
 def test_arguments_of_test(trained: Path, tmp_path: Path) -> None:
     expect(run('test', trained / 'tiny.py'), 'is a config; name a checkpoint')
     expect(run('test', tmp_path), 'no checkpoint in this folder')
-    expect(run('test', 'a.py', 'b.pth', 'c.pth'), 'at most a config and a checkpoint')
+    expect(run('test', 'a.py', 'b.py', 'c.pth'), 'at most one config, before the checkpoints, got a.py b.py c.pth')
+    expect(run('test', 'b.pth', 'a.py'), 'at most one config, before the checkpoints')
 
 
 def test_paths_and_flags_in_any_order(trained: Path, tmp_path: Path) -> None:
     done = run('test', trained / 'tiny.py', '--out', tmp_path / 'out.json', trained / 'epoch_1.pth')
     assert done.returncode == 0, done.stderr
-    assert re.search(r'CP +CR +CF1 +OP +OR +OF1 +mAP', done.stdout)
+    assert re.search(r'CP +CR +CF1 +OP +OR +OF1 +macro_F1 +mAP', done.stdout)
     assert json.loads((tmp_path / 'out.json').read_text())['checkpoint'] == 'epoch_1.pth'
 
 

@@ -75,7 +75,7 @@ def run_one(experiment: Experiment, seed: int) -> dict[str, Any]:
     """Train and test in this process; the test twice, with the link of the loss and with the sigmoid."""
     import torch
 
-    from mlcls.apis import TrainFlags, test, train
+    from mlcls.apis import TestFlags, TrainFlags, test, train
 
     torch.set_num_threads(1)
     options = {**experiment.options, **COMMON}
@@ -86,7 +86,8 @@ def run_one(experiment: Experiment, seed: int) -> dict[str, Any]:
     work_dir = train(ROOT / experiment.config, TrainFlags(work_dir=str(folder), seed=seed), options)
     record: dict[str, Any] = {'seed': seed, 'train_seconds': round(time.perf_counter() - started, 1)}
     for score in ('calibrated', 'sigmoid'):
-        result = test(work_dir, options={'model.head.score': score}, out=folder / f'{score}.json')
+        flags = TestFlags(thresholds='0.5', bootstrap=0, out=folder / f'{score}.json')
+        result = test(work_dir, options={'model.head.score': score}, flags=flags)
         found = {name: round(result.metrics[f'multi-label/{name}'], 2) for name in METRICS}
         record[score] = {**found, 'recall_of_rare': round(recall_of_rare(result), 2)}
     return record

@@ -49,7 +49,19 @@ def run_seed(config: Path, seed: int, extra: list[str]) -> dict:
     )
     trained = time.perf_counter()
     out = work_dir / 'results.json'
-    subprocess.run([sys.executable, ROOT / 'tools/test.py', work_dir, '--out', out], check=True)
+    # The tables are of thresholds of 0.5, whatever was fitted.
+    command = [
+        sys.executable,
+        ROOT / 'tools/test.py',
+        work_dir,
+        '--thresholds',
+        '0.5',
+        '--bootstrap',
+        '0',
+        '--out',
+        out,
+    ]
+    subprocess.run(command, check=True)
     tested = time.perf_counter()
     metrics = {
         name.removeprefix('multi-label/'): value for name, value in json.loads(out.read_text())['metrics'].items()

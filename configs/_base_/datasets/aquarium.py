@@ -47,5 +47,5 @@ test_dataloader = dict(
     ),
 )
 
-val_evaluator = [dict(type='ThresholdMetric', thr=0.5), dict(type='AveragePrecision')]
-test_evaluator = val_evaluator
+val_evaluator = [dict(type='ThresholdMetric'), dict(type='AveragePrecision'), dict(type='FittedThresholdMetric')]
+test_evaluator = [dict(type='ThresholdMetric'), dict(type='AveragePrecision')]

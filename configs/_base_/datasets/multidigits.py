@@ -41,5 +41,5 @@ test_dataloader = dict(
     dataset=dict(type='MultiLabelDataset', data_root=data_root, ann_file='test.json', pipeline=test_pipeline),
 )
 
-val_evaluator = [dict(type='ThresholdMetric', thr=0.5), dict(type='AveragePrecision')]
-test_evaluator = val_evaluator
+val_evaluator = [dict(type='ThresholdMetric'), dict(type='AveragePrecision'), dict(type='FittedThresholdMetric')]
+test_evaluator = [dict(type='ThresholdMetric'), dict(type='AveragePrecision')]
