@@ -176,8 +176,8 @@ class EvaluationLoop(BaseLoop):
         return 'float32' if self.dtype is None else f'{str(self.dtype).removeprefix("torch.")} (autocast)'
 
     def refresh_meta(self) -> None:
-        """Tell the evaluator what is known of the data: classes, data hash and, where known, training counts."""
-        meta = {**self.dataloader.dataset.metainfo, 'data_hash': self.data_hash}
+        """Tell the evaluator what is known of the data: classes and, where known, training counts."""
+        meta = dict(self.dataloader.dataset.metainfo)
         if self.runner.train_counts is not None:
             meta['train_counts'] = self.runner.train_counts
         self.evaluator.dataset_meta = meta

@@ -121,9 +121,10 @@ def test_counts_of_the_training_labels_reach_the_metrics(tiny_config: Path) -> N
     assert read_checkpoint(run / 'epoch_1.pth')['meta']['train_counts'] == counts
     runner = open_runner(run / 'epoch_1.pth')
     with runner.closing():
-        meta = runner.open_test().evaluator.dataset_meta
+        loop = runner.open_test()
+    meta = loop.evaluator.dataset_meta
     assert meta['train_counts'] == counts and meta['classes'] == ('red', 'green', 'blue')
-    assert meta['data_hash'] == val_data(tiny_config).fingerprint
+    assert loop.data_hash == val_data(tiny_config).fingerprint
 
 
 @pytest.mark.parametrize('counts', [None, [1, 2], ['a', 'b', 'c'], 'abc'])

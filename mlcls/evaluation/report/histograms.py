@@ -12,10 +12,9 @@ import torch
 from mlcls.evaluation.functional import (
     ConfusionCounts,
     PrecisionRecallF1,
-    confusion_counts,
-    decide,
     precision_recall_f1,
 )
+from mlcls.evaluation.metrics.shared import decision_counts
 
 #: Bins of a reliability diagram.
 RELIABILITY_BINS = 10
@@ -127,12 +126,7 @@ def _tenths(counts: np.ndarray) -> np.ndarray:
 
 def counts_at(scores: torch.Tensor, targets: torch.Tensor, thresholds: Sequence[float]) -> ConfusionCounts:
     """Exact counts of right and wrong decisions at one threshold a class, int64 (C,) each."""
-    limits = torch.tensor([float(value) for value in thresholds], dtype=torch.float64).float()
-    total: ConfusionCounts | None = None
-    for _, block, labels in row_blocks(scores, targets):
-        counts = confusion_counts(decide(block, limits), labels)
-        total = counts if total is None else ConfusionCounts(*(old + new for old, new in zip(total, counts)))
-    return total if total is not None else ConfusionCounts(*torch.zeros(4, len(limits), dtype=torch.int64))
+    return decision_counts(scores, targets, [float(value) for value in thresholds])
 
 
 def measures_of(counts: ConfusionCounts) -> PrecisionRecallF1:

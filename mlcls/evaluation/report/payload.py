@@ -43,6 +43,7 @@ from mlcls.evaluation.functional import average_precision, mean_average_precisio
 from mlcls.evaluation.functional.auroc import auroc
 from mlcls.evaluation.functional.calibration import brier_score
 from mlcls.evaluation.functional.decisions import ConfusionCounts
+from mlcls.evaluation.operating_points.points import short
 from mlcls.evaluation.result import EvaluationResult
 
 from .confusions import find_confusions
@@ -51,7 +52,7 @@ from .histograms import ScoreHistograms, counts_at, encode_counts, measures_of, 
 from .pairs import PairTables, count_pairs, wrong_pairs
 from .source import ReportSource
 from .suspects import find_suspects
-from .thumbnails import MAX_PICTURES, Album, short
+from .thumbnails import MAX_PICTURES, Album
 from .words import class_notes, notes_of, protocol_of
 
 #: Resolution of the thresholds of a page, for up to so many classes.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mlcls.evaluation.operating_points.points import short
 from mlcls.evaluation.result import EvaluationResult
 
 from .source import ReportSource
@@ -109,8 +110,3 @@ def shown_labels(scores: np.ndarray, labels: np.ndarray, thresholds: np.ndarray)
     standing = np.where(labels == 1, 2, np.where(scores >= thresholds, 1, 0))
     chosen = np.lexsort((-scores, -standing))[:MAX_LABELS]
     return chosen[np.argsort(-scores[chosen], kind='stable')]
-
-
-def short(score: float | np.floating) -> float:
-    """A float32 score as the shortest decimal that reads back as the same float32."""
-    return float(str(np.float32(score)))
