@@ -2,12 +2,13 @@
 # make test    set up and run the whole test suite
 PYTHON ?= python3
 CONFIG ?= configs/resnet50_ml.py
+TRAIN_ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
 RUN = work_dirs/$(basename $(notdir $(CONFIG)))
 
-.PHONY: setup data train test lint bench-eval bench-losses compare-losses bench-loader bench-annotations bench-balance clean
+.PHONY: setup data train test lint bench-eval bench-losses bench-models compare-losses compare-heads bench-loader bench-annotations bench-balance clean
 
 setup: $(VENV)/installed
 
@@ -20,7 +21,7 @@ data: setup
 	$(PY) -m mlcls.datasets.multidigits data/multidigits
 
 train: data
-	$(PY) tools/train.py $(CONFIG) --work-dir $(RUN)
+	$(PY) tools/train.py $(CONFIG) --work-dir $(RUN) $(TRAIN_ARGS)
 	$(PY) tools/test.py $(RUN)
 
 test: setup
@@ -38,6 +39,15 @@ bench-eval: setup
 # Speed and memory of the losses; the script's --out keeps the line for docs/losses.md.
 bench-losses: setup
 	$(PY) tools/benchmarks/bench_losses.py
+
+# A training step of ResNet-50 beside a bare loop, and what heads add to it.
+bench-models: setup
+	$(PY) tools/benchmarks/bench_models.py --out docs/results/heads/bench_models.json
+
+# Heads and backbones with 3 seeds, the tables of docs/heads.md; DIR has the photographs, WEIGHTS is MobileNetV2's file.
+compare-heads: setup
+	$(PY) -m mlcls.datasets.panels data/panels
+	$(PY) tools/benchmarks/compare_heads.py --aquarium $(DIR) --weights $(WEIGHTS)
 
 # Trains every config in configs/losses with 3 seeds and writes the tables of docs/losses.md; goes on where it was stopped.
 compare-losses: data

@@ -12,6 +12,11 @@ import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
+# Workers of pytest-xdist share the cores; before torch starts its threads.
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    torch.set_num_threads(1)
+
 # Tests must not leave anything in the cache of annotations, nor find anything there.
 os.environ.setdefault('MLCLS_CACHE', 'off')
 

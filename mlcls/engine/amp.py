@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from torch import nn
 
@@ -16,28 +17,46 @@ from mlcls.registry import OPTIM_WRAPPERS
 DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
-def autocast_dtype(name: str | None, device_type: str) -> torch.dtype:
-    """The type to compute in.
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16 (AVX-512 and later, recent ARM); elsewhere it is emulated, far slower."""
+    operations = torch.ops.mkldnn
+    return hasattr(operations, '_is_mkldnn_bf16_supported') and bool(operations._is_mkldnn_bf16_supported())
+
+
+def autocast_dtype(name: str | None, device_type: str) -> torch.dtype | None:
+    """The type to compute in; None is float32, without autocast.
 
     Args:
-        name: ``'float16'``, ``'bfloat16'``, or None: bfloat16 on a CPU, float16 on a GPU.
+        name: ``'float16'``, ``'bfloat16'``, or None for what the device is best at: float16 on a GPU, bfloat16 on a
+            CPU that has it, else float32.
         device_type: ``'cpu'`` or ``'cuda'``.
 
     Raises:
         ConfigError: Another name, or float16 on a CPU.
     """
+    logger = MMLogger.get_current_instance()
+    if name is None and device_type != 'cpu':
+        return torch.float16
     if name is None:
-        return torch.bfloat16 if device_type == 'cpu' else torch.float16
+        if cpu_has_bfloat16():
+            return torch.bfloat16
+        logger.info('mixed precision: this CPU has no bfloat16 arithmetic; computing in float32')
+        return None
     if name not in DTYPES:
         raise ConfigError(f"mixed precision: unknown dtype '{name}'{did_you_mean(str(name), DTYPES)}")
     if name == 'float16' and device_type == 'cpu':
         raise ConfigError("mixed precision: float16 needs a GPU; on a CPU use dtype='bfloat16' (or leave dtype out)")
+    if device_type == 'cpu' and not cpu_has_bfloat16():
+        logger.warning(
+            'mixed precision: this CPU has no bfloat16 arithmetic and emulates it, several times slower than float32; '
+            'leave dtype out'
+        )
     return DTYPES[name]
 
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(OptimWrapper):
-    """Trains under autocast: float16 with loss scaling or bfloat16 on a GPU, bfloat16 on a CPU.
+    """Trains under autocast: float16 with loss scaling or bfloat16 on a GPU, bfloat16 on a CPU that has it.
 
     mmengine's wrapper of this name refuses a CPU.
 
@@ -95,5 +114,5 @@ class AmpOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast around the forward pass."""
-        with super().optim_context(model), torch.autocast(self.device_type, self.dtype):
+        with super().optim_context(model), torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
             yield

@@ -99,8 +99,8 @@ def test_interval_and_several_best(tiny_config: Path) -> None:
         test(run)
 
 
-def test_amp_on_a_cpu_is_bfloat16_and_learns(tiny_config: Path) -> None:
-    run = train(tiny_config, TrainFlags(amp=True), {'channels_last': True})
+def test_amp_on_a_cpu_learns(tiny_config: Path) -> None:
+    run = train(tiny_config, TrainFlags(amp=True), {'optim_wrapper.dtype': 'bfloat16'})
     state = read_checkpoint(run / 'epoch_4.pth')
     assert 'loss_scaler' in state['optimizer']
     assert state['state_dict']['backbone.conv1.weight'].dtype == torch.float32

@@ -1,4 +1,4 @@
-# AdamW with warm-up and cosine decay, in mixed precision (bfloat16 on a CPU, float16 on a GPU).
+# AdamW with warm-up and cosine decay, in mixed precision (bfloat16 on a CPU that has it, float16 on a GPU).
 max_epochs = 8
 lr = 2e-3
 
