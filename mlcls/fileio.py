@@ -123,12 +123,30 @@ def _history_statistic(owner: Any, name: str) -> Any:
     raise pickle.UnpicklingError(f'Unsupported attribute {name} of {owner}')
 
 
-def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> dict[str, Any]:
+def _refuse_text(path: Path) -> None:
+    """Say what a file is that is text; what read it as weights would only find it damaged.
+
+    Raises:
+        CheckpointError: It is text.
+    """
+    with path.open('rb') as file:
+        start = file.read(256)
+    if start[:1] in (b'{', b'['):
+        raise CheckpointError(f'{path}: is a JSON file, not a checkpoint')
+    if start.startswith(b'version https://git-lfs'):
+        raise CheckpointError(f'{path}: is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`')
+    if all(32 <= byte < 127 or byte in b'\t\r\n' for byte in start):
+        kind = 'a web page' if start.lstrip().lower().startswith((b'<!doctype', b'<html')) else 'a text file'
+        raise CheckpointError(f'{path}: is {kind}, not a checkpoint')
+
+
+def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu', mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint or weights file. Nothing in the file is executed (``weights_only=True``).
 
     Args:
         path: A ``.pth`` file of mlcls, mmpretrain, torchvision or timm.
         map_location: As in ``torch.load``.
+        mmap: Leave tensors in the file until they are used; only for files in torch's zip format.
 
     Returns:
         The dictionary in the file.
@@ -141,13 +159,11 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
         raise CheckpointError(f'{path}: no such checkpoint file')
     if path.stat().st_size == 0:
         raise CheckpointError(f'{path}: the file is empty')
-    with path.open('rb') as file:
-        if file.read(1) in (b'{', b'['):
-            raise CheckpointError(f'{path}: is a JSON file, not a checkpoint')
+    _refuse_text(path)
     try:
         with torch.serialization.safe_globals(_harmless_globals()), warnings.catch_warnings():
             warnings.simplefilter('ignore')  # torch's remarks on old file formats
-            content = torch.load(path, map_location=map_location, weights_only=True)
+            content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         reason = _first_sentence(error)
         if 'nsupported' in str(error) or 'blocklisted' in str(error):

@@ -147,3 +147,18 @@ def test_read_json_names_the_file(tmp_path: Path) -> None:
             read_json(tmp_path / 'b.json')
     with pytest.raises(DataError, match=r'c\.json: cannot be read \(No such file'):
         read_json(tmp_path / 'c.json')
+
+
+@pytest.mark.parametrize(
+    'content, words',
+    [
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 3\n', 'pointer of Git LFS.*git lfs pull'),
+        (b'filename,cat,dog\n1.jpg,1,0\n', 'is a text file, not a checkpoint'),
+        (b'<!DOCTYPE html><html>404</html>', 'is a web page, not a checkpoint'),
+        (b'{"a": 1}', 'is a JSON file, not a checkpoint'),
+    ],
+)
+def test_text_is_no_checkpoint_and_no_danger(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / 'w.pth').write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        read_checkpoint(tmp_path / 'w.pth')

@@ -17,7 +17,7 @@ from mlcls.errors import ConfigError, DataError
 from mlcls.evaluation import OperatingPoints, Rows
 from mlcls.evaluation.functional.blocks import image_blocks
 from mlcls.fileio import read_checkpoint, weights_hash
-from mlcls.models.initialize import find_state_dict
+from mlcls.models.weights import find_state_dict
 
 if TYPE_CHECKING:
     from mlcls.engine.loops import EvaluationLoop

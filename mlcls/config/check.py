@@ -101,17 +101,34 @@ def _optim_wrapper(walk: Walk, path: KeyPath, value: Any) -> None:
     constructor = value.get('constructor', schema.DEFAULT_CONSTRUCTOR)
     if 'constructor' in value:
         walk.target((*path, 'constructor'), constructor, 'OPTIM_WRAPPER_CONSTRUCTORS')
-    custom = constructor != schema.DEFAULT_CONSTRUCTOR
-    if custom and 'type' not in value and 'optimizer' not in value:
+    keys = schema.CONSTRUCTORS.get(constructor) if isinstance(constructor, str) else None
+    if keys is None and 'type' not in value and 'optimizer' not in value:
         walk.children(path, value, 'OPTIM_WRAPPERS')  # several optimizers, under names that the constructor knows
         return
     walk.typed(path, value, Slot('OPTIM_WRAPPERS', 'OptimWrapper'))
-    if not custom:
-        _paramwise(walk, (*path, 'paramwise_cfg'), value.get('paramwise_cfg') or {})
+    if keys is not None:
+        _paramwise(walk, (*path, 'paramwise_cfg'), value.get('paramwise_cfg') or {}, keys)
+        _needs_decay(walk, path, value)
 
 
-def _paramwise(walk: Walk, path: KeyPath, value: Any) -> None:
-    walk.known_keys(path, value, schema.PARAMWISE)
+def _needs_decay(walk: Walk, path: KeyPath, value: Mapping[str, Any]) -> None:
+    """Factors of a weight decay need one to multiply."""
+    factors, optimizer = value.get('paramwise_cfg'), value.get('optimizer')
+    if not isinstance(factors, Mapping) or not isinstance(optimizer, Mapping) or 'weight_decay' in optimizer:
+        return
+    for key in ('norm_decay_mult', 'bias_decay_mult', 'dwconv_decay_mult'):
+        if key in factors:
+            walk.problems.add(
+                (*path, 'paramwise_cfg', key), 'needs optim_wrapper.optimizer.weight_decay, which it multiplies'
+            )
+
+
+def _paramwise(walk: Walk, path: KeyPath, value: Any, keys: frozenset[str]) -> None:
+    for constructor, more in schema.CONSTRUCTORS.items() if isinstance(value, Mapping) else ():
+        for key in value.keys() & (more - keys):
+            walk.problems.add((*path, key), f"needs optim_wrapper.constructor='{constructor}'")
+            keys |= {key}
+    walk.known_keys(path, value, keys)
     custom_keys = value.get('custom_keys') if isinstance(value, Mapping) else None
     for name, factors in custom_keys.items() if isinstance(custom_keys, Mapping) else ():
         walk.known_keys((*path, 'custom_keys', name), factors, schema.CUSTOM_KEY)

@@ -55,11 +55,13 @@ class Slot(NamedTuple):
         registry: Name, in ``mlcls.registry``, of the registry that the type is looked up in.
         default: The type where none is given; None makes it an error.
         filled_by_owner: The part around it may add arguments, so none are missing.
+        consumed: Keys that the part around it takes out before it calls the type.
     """
 
     registry: str
     default: str | None = None
     filled_by_owner: bool = False
+    consumed: frozenset[str] = frozenset()
 
 
 #: Top-level keys that hold configs with a type (or lists of them). Those with rules of their own are in check.py.
@@ -79,6 +81,7 @@ TOP_SLOTS = {
 SLOTS = {
     'backbone': Slot('MODELS'),
     'neck': Slot('MODELS'),
+    'plugins': Slot('MODELS', filled_by_owner=True, consumed=frozenset({'stages', 'position'})),
     'head': Slot('MODELS'),
     'loss': Slot('MODELS'),
     'losses': Slot('MODELS'),
@@ -189,6 +192,12 @@ PARAMWISE = frozenset(
     }
 )
 CUSTOM_KEY = frozenset({'lr_mult', 'decay_mult'})
+#: Keys of ``paramwise_cfg`` by the constructor that reads them; those of others are not checked.
+CONSTRUCTORS = {
+    DEFAULT_CONSTRUCTOR: PARAMWISE,
+    'LayerDecayOptimWrapperConstructor': PARAMWISE | {'layer_decay_rate'},
+    'LearningRateDecayOptimWrapperConstructor': PARAMWISE | {'layer_decay_rate'},
+}
 
 #: The hooks that run unless a config replaces them, by their slot in ``default_hooks``.
 HOOK_SLOTS = frozenset(

@@ -20,12 +20,14 @@ class Arguments:
         required: Those of them that must be.
         any_other: Further names are accepted too, or it cannot be known.
         first: Name of the first positional argument.
+        switches: Arguments that are True or False and nothing else.
     """
 
     names: frozenset[str]
     required: frozenset[str]
     any_other: bool
     first: str | None = None
+    switches: frozenset[str] = frozenset()
 
 
 UNKNOWN = Arguments(frozenset(), frozenset(), True)
@@ -45,6 +47,7 @@ def arguments_of(target: Any) -> Arguments:
         return _of_function(target, skip=0)[0]
     names: set[str] = set()
     required: set[str] = set()
+    switches: set[str] = set()
     use = _Use()
     for owner in owners:
         if owner.__module__ == 'torch.nn.modules.module':
@@ -53,13 +56,14 @@ def arguments_of(target: Any) -> Arguments:
         filled = use.filled | set(own.order[: use.positional])
         names |= own.names - filled
         required |= own.required - filled - use.read
+        switches |= own.switches - filled
         if rest is None:
-            return Arguments(frozenset(names), frozenset(required), own.any_other)
+            return Arguments(frozenset(names), frozenset(required), own.any_other, switches=frozenset(switches))
         use = _use_of_kwargs(vars(owner)['__init__'], rest)
         names |= use.read
         if use.elsewhere:
-            return Arguments(frozenset(names), frozenset(required), True)
-    return Arguments(frozenset(names), frozenset(required), False)
+            return Arguments(frozenset(names), frozenset(required), True, switches=frozenset(switches))
+    return Arguments(frozenset(names), frozenset(required), False, switches=frozenset(switches))
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def _of_function(function: Callable[..., Any], skip: int) -> tuple[_Own, str | N
         required,
         rest is not None and skip == 0,
         order[0] if order else None,
+        frozenset(each.name for each in named if each.annotation in (bool, 'bool')),
         order,
     ), rest
 

@@ -63,9 +63,12 @@ class Walk:
             self._misspelt_type(path, node, slot.registry)
         if node.get('_scope_') not in (None, SCOPE, 'mmengine'):
             self.problems.add((*path, '_scope_'), f"unknown scope '{node['_scope_']}'; remove it")
-        consumed |= schema.CONSUMED.get(slot.registry, frozenset())
+        consumed |= slot.consumed | schema.CONSUMED.get(slot.registry, frozenset())
         name = kind.__name__ if isinstance(kind, (type, types.FunctionType)) else str(kind)
         self._unknown_arguments(path, node, name, taken, slot.registry, consumed)
+        for key in taken.switches & node.keys():
+            if not isinstance(node[key], (bool, int)):  # any text would count as True
+                self.problems.add((*path, key), f'must be True or False, not {node[key]!r}')
         if not slot.filled_by_owner:
             self._missing_arguments(path, node, name, taken, slot.registry)
         self.children(path, node, slot.registry)

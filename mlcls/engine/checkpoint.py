@@ -20,6 +20,7 @@ from mlcls.errors import CheckpointError, UserError
 from mlcls.evaluation.operating_points import OperatingPoints
 from mlcls.fileio import read_checkpoint, write_atomic
 from mlcls.models.fitting import training_state
+from mlcls.models.weights import loaded_weights
 
 if TYPE_CHECKING:
     from mlcls.engine.runner import Runner
@@ -74,6 +75,7 @@ def make_payload(runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
             'seed': runner.seed,
             'classes': list(runner.train_dataloader.dataset.metainfo['classes']),
             'config': to_plain(runner.cfg),
+            'pretrained': loaded_weights(unwrap(runner.model)),
             'optimizer': type(runner.optim_wrapper.optimizer).__name__,
             'time': time.strftime('%Y-%m-%d %H:%M:%S'),
             'versions': {
@@ -228,6 +230,13 @@ def stored_train_counts(checkpoint: dict[str, Any]) -> list[int] | None:
     if not isinstance(counts, list) or classes is None or len(counts) != len(classes):
         return None
     return counts if all(isinstance(count, int) for count in counts) else None
+
+
+def stored_pretrained(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """Weights files that the run of a checkpoint started from, as reports in plain data; empty if it does not say."""
+    meta = checkpoint.get('meta')
+    found = meta.get('pretrained') if isinstance(meta, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def stored_classes(checkpoint: dict[str, Any]) -> tuple[str, ...] | None:

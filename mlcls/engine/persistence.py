@@ -18,16 +18,26 @@ from mlcls.engine.checkpoint import (
     make_payload,
     points_path,
     stored_classes,
+    stored_pretrained,
     stored_train_counts,
     unwrap,
 )
 from mlcls.engine.dataloader import order_of
-from mlcls.engine.preflight import check_classes
+from mlcls.engine.preflight import check_classes, check_head
 from mlcls.errors import CheckpointError
 from mlcls.evaluation.operating_points import OperatingPoints
 from mlcls.fileio import read_checkpoint, weights_hash, write_atomic, write_json
 from mlcls.models.fitting import load_training_state
-from mlcls.models.initialize import find_state_dict, load_weights, resolve_checkpoint
+from mlcls.models.weights import (
+    file_digest,
+    find_state_dict,
+    load_weights,
+    log_report,
+    read_weights,
+    remember,
+    resolve_checkpoint,
+    take_over,
+)
 
 
 class Persistence(MMEngineRunner):
@@ -53,7 +63,8 @@ class Persistence(MMEngineRunner):
         """Fill the model from a checkpoint.
 
         Args:
-            filename: File of mlcls, mmpretrain or torchvision, a URL, or ``torchvision://NAME``.
+            filename: File of mlcls, mmpretrain, torchvision or timm (``.pth``, ``.safetensors``), a URL, or
+                ``torchvision://NAME``.
             map_location: Device to read to.
             strict: File and model must have the same tensors and classes; otherwise what fits is loaded and the rest
                 reported (fine-tuning).
@@ -65,36 +76,51 @@ class Persistence(MMEngineRunner):
         Raises:
             CheckpointError: The file cannot be used, or it is of another model or other classes.
         """
-        checkpoint = read_checkpoint(resolve_checkpoint(filename), map_location)
+        path = resolve_checkpoint(filename)
+        checkpoint = read_weights(path, map_location)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         weights = find_state_dict(checkpoint)
         if not strict and self._has_other_classes(checkpoint):
             self.logger.warning(f'{filename} was trained on other classes; the head starts anew')
             weights = {name: value for name, value in weights.items() if not name.startswith('head.')}
-        report = load_weights(unwrap(self.model), weights, filename)
+        model = unwrap(self.model)
+        report = load_weights(model, weights, filename, adapt=not strict, sha256=file_digest(path))
         if strict:
             if report.missing or report.mismatched or report.unused:
                 raise CheckpointError(f'this checkpoint is of another model:\n{report}')
             self._check_stored_classes(checkpoint, filename)
             self._take_train_counts(checkpoint)
-        self.logger.info(f'weights from {report}')
+            take_over(model, stored_pretrained(checkpoint))
+        else:
+            remember(model, report)
+        log_report(model, report)
         return checkpoint
 
     def _take_train_counts(self, checkpoint: dict[str, Any]) -> None:
         """What evaluations are told of the training data, where these are not at hand."""
-        self._stored_counts = stored_train_counts(checkpoint)
+        counts = stored_train_counts(checkpoint)
+        width = getattr(getattr(unwrap(self.model), 'head', None), 'num_classes', None)
+        self._stored_counts = None if counts is None or width not in (None, len(counts)) else counts
         for loop in (self._val_loop, self._test_loop):
             if hasattr(loop, 'refresh_meta'):
                 loop.refresh_meta()
 
+    def _serves_other_classes(self) -> bool:
+        """Whether no weight of the head belongs to a class: classes come from a file, whatever it was trained on."""
+        return bool(getattr(getattr(unwrap(self.model), 'head', None), 'serves_other_classes', False))
+
     def _has_other_classes(self, checkpoint: dict[str, Any]) -> bool:
+        if self._serves_other_classes():
+            return False
         classes = stored_classes(checkpoint)
         return classes is not None and classes != tuple(self.train_dataloader.dataset.metainfo['classes'])
 
     def _check_stored_classes(self, checkpoint: dict[str, Any], filename: str) -> None:
         classes = stored_classes(checkpoint)
         for name, loop in (('train', self._train_loop), ('val', self._val_loop), ('test', self._test_loop)):
-            if classes is not None and isinstance(loop, BaseLoop):
+            if isinstance(loop, BaseLoop) and self._serves_other_classes():
+                check_head(unwrap(self.model), loop.dataloader.dataset.metainfo['classes'], name)
+            elif classes is not None and isinstance(loop, BaseLoop):
                 check_classes(classes, loop.dataloader.dataset.metainfo['classes'], filename, f'the {name} data')
 
     def resume(

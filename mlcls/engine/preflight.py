@@ -70,6 +70,7 @@ def check_run(runner: Runner) -> None:
     if hasattr(sampler, 'summary') and sampler is not datasets['train']:
         runner.logger.info(f'train sampler: {sampler.summary()}')
     _check_memories(unwrap(runner.model))
+    _mention_frozen(runner)
     _check_best(runner, len(classes))
     _mention_thresholds(runner)
     _mention_schedule(runner)
@@ -92,13 +93,31 @@ def _check_memories(model: nn.Module) -> None:
                 f'{name}: {type(loss).__name__} remembers each training image, but batch_augments mixes images; remove '
                 'one of them'
             )
+    head: Any = getattr(model, 'head', None)
+    if not getattr(head, 'takes_soft_targets', True) and getattr(preprocessor, 'batch_augment', None) is not None:
+        raise ConfigError(
+            f'{type(head).__name__} trains by the probability of whole label sets, which a mixed image does not have; '
+            'remove batch_augments (from model.data_preprocessor or model.train_cfg), or choose another head'
+        )
 
 
-def check_width(model: nn.Module, classes: Sequence[str]) -> None:
-    """Refuse a head that is wider or narrower than the annotations.
+def _mention_frozen(runner: Runner) -> None:
+    parameters = list(unwrap(runner.model).parameters())
+    frozen = sum(not parameter.requires_grad for parameter in parameters)
+    if frozen:
+        runner.logger.info(f'frozen: {frozen} of {len(parameters)} tensors of weights are not trained')
+
+
+def check_head(model: nn.Module, classes: Sequence[str], data: str = 'training') -> None:
+    """Refuse a head that is for other classes than the annotations.
+
+    Args:
+        model: The classifier.
+        classes: Of the data.
+        data: Which data they are, for the message.
 
     Raises:
-        ConfigError: ``num_classes`` of the head is another number.
+        ConfigError: ``num_classes`` of the head is another number, or a file given to it names other classes.
     """
     head: Any = getattr(model, 'head', None)
     width = getattr(head, 'num_classes', len(classes))
@@ -107,6 +126,8 @@ def check_width(model: nn.Module, classes: Sequence[str]) -> None:
             f'model.head.num_classes={width}, but the annotations have {len(classes)} classes; set '
             f'model.head.num_classes={len(classes)}'
         )
+    if getattr(head, 'label_names', None):
+        check_classes(classes, head.label_names, f'the {data} data', f'the classes or files of {type(head).__name__}')
 
 
 def check_batches(runner: Runner, loader: DataLoader) -> None:

@@ -22,11 +22,11 @@ from mlcls.engine.distributed import init_distributed
 from mlcls.engine.logs import log_to_file, make_logger
 from mlcls.engine.loops import TestLoop
 from mlcls.engine.persistence import Persistence
-from mlcls.engine.preflight import check_batches, check_run, check_width
+from mlcls.engine.preflight import check_batches, check_head, check_run
 from mlcls.errors import ConfigError
 from mlcls.evaluation import Evaluator, Rows, build_evaluator
 from mlcls.evaluation.operating_points import OperatingPoints
-from mlcls.models.fitting import fit_losses, start_biases
+from mlcls.models.fitting import fit_heads, fit_losses, start_biases
 from mlcls.registry import MODEL_WRAPPERS, RUNNERS
 from mlcls.structures import LabelStatistics
 
@@ -46,6 +46,7 @@ class Runner(Persistence):
     _stored_counts: list[int] | None = None
     #: Thresholds fitted at the last validation, of the weights as they are; None from the next training epoch on.
     operating_points: OperatingPoints | None = None
+    model: Any
     _train_dataloader: Any
     _test_loop: Any
 
@@ -122,7 +123,7 @@ class Runner(Persistence):
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Move the model to its device and, with several processes, wrap it for DDP."""
-        self._fit_losses(model)
+        self._fit_to_labels(model)
         if self.cfg.get('channels_last', False):
             model = model.to(memory_format=torch.channels_last)
         model = model.to(get_device())
@@ -133,17 +134,32 @@ class Runner(Persistence):
             model = convert_sync_batchnorm(model, self.cfg.sync_bn)
         elif not on_gpu:
             model = revert_sync_batchnorm(model)
+        return self._distribute(model, model_wrapper_cfg)
+
+    def _distribute(self, model: nn.Module, wrapper_cfg: dict[str, Any] | None, **others: Any) -> nn.Module:
         settings = {
             'type': 'MMDistributedDataParallel',
             'broadcast_buffers': False,
             'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
-            **(model_wrapper_cfg or {}),
+            **(wrapper_cfg or {}),
+            **others,
         }
-        devices = [torch.cuda.current_device()] if on_gpu else None
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
         return MODEL_WRAPPERS.build(settings, default_args={'module': model, 'device_ids': devices})
 
-    def _fit_losses(self, model: nn.Module) -> None:
-        """Read the training labels, and let the losses take from them what the config leaves open."""
+    def rewrap_model(self) -> None:
+        """Wrap the model for DDP anew, after other parameters of it are trained than before; on all ranks together.
+
+        The wrapper notes once which parameters have gradients, and waits for those of each of them.
+        """
+        if not self.distributed:
+            return
+        # The weights are equal on all ranks, and states that differ between ranks are to stay as they are.
+        self.model = self._distribute(unwrap(self.model), self.cfg.get('model_wrapper_cfg'), init_sync=False)
+        self._maybe_compile('train_step')
+
+    def _fit_to_labels(self, model: nn.Module) -> None:
+        """Read the training labels, and let losses and heads take from them what the config leaves open."""
         if self._train_dataloader is None:
             return
         if isinstance(self._train_dataloader, dict):
@@ -151,10 +167,10 @@ class Runner(Persistence):
         dataset = self._train_dataloader.dataset
         if not hasattr(dataset, 'labels'):
             return  # refused by check_run, with the reason
-        check_width(model, dataset.metainfo['classes'])
+        check_head(model, dataset.metainfo['classes'])
         draws = getattr(order_of(self._train_dataloader), 'draws', getattr(dataset, 'draws', None))
         self._statistics = LabelStatistics(dataset.labels, draws)
-        for sentence in fit_losses(model, self._statistics):
+        for sentence in [*fit_losses(model, self._statistics), *fit_heads(model, self._statistics)]:
             self.logger.info(sentence)
 
     @property

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mlcls.errors import CheckpointError
+from mlcls.models.heads import MultiLabelClsHead
 from mlcls.models.losses import MultiLabelLoss
 from mlcls.structures import LabelStatistics
 
@@ -31,6 +32,28 @@ def fit_losses(model: nn.Module, statistics: LabelStatistics) -> list[str]:
         f'{loss.name}: {name} from the training labels: {_shown(values)}'
         for loss in losses_of(model).values()
         for name, values in loss.fit(statistics).items()
+    ]
+
+
+def fit_heads(model: nn.Module, statistics: LabelStatistics) -> list[str]:
+    """Let heads take what they need from the training labels; before weights are filled, wrapped and optimised.
+
+    Args:
+        model: The classifier.
+        statistics: Of its training labels.
+
+    Returns:
+        A sentence for each thing taken.
+
+    Raises:
+        ConfigError: The labels are of a kind that a head cannot work with.
+    """
+    heads: list[Any] = [module for module in model.modules() if isinstance(module, MultiLabelClsHead)]
+    return [
+        f'{type(head).__name__}: {name} from the training labels: {_shown(values)}'
+        for head in heads
+        if hasattr(head, 'fit')
+        for name, values in head.fit(statistics).items()
     ]
 
 

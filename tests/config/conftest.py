@@ -124,7 +124,7 @@ train_dataloader = dict(
 train_cfg = dict(by_epoch=True, max_epochs=10, val_interval=1)
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='SGD', lr=0.1, momentum=0.9),
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=1e-4),
     clip_grad=dict(max_norm=5.0),
     paramwise_cfg=dict(norm_decay_mult=0., custom_keys={'.head': dict(lr_mult=10.)}))
 param_scheduler = [

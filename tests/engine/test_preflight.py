@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from mlcls.apis import TrainFlags, test, train
-from mlcls.engine.preflight import check_classes
+from mlcls.engine.preflight import check_classes, check_head
 from mlcls.errors import CheckpointError, ConfigError, DataError
+from mlcls.models import MultiLabelLinearClsHead
 
 
 def refused(config: Path, words: str, options: dict[str, Any] | None = None, flags: TrainFlags = TrainFlags()) -> None:
@@ -174,7 +176,7 @@ def test_first_difference_of_class_lists(expected: tuple[str, ...], found: tuple
         ({'default_hooks.checkpoint.by_epoch': False}, 'by_epoch=False is not available'),
         ({'runner_type': 'FlexibleRunner'}, 'FlexibleRunner is not derived from the Runner'),
         ({'model.train_cfg': {'augments': []}}, 'RandomBatchAugment: augments is empty'),
-        ({'model.backbone.deep_stem': True}, 'ResNet: only the default of deep_stem is available'),
+        ({'model.backbone.conv_cfg': dict(type='DCN')}, 'ResNet: only the default of conv_cfg is available'),
     ],
 )
 def test_what_would_go_wrong_later_is_refused(tiny_config: Path, options: dict[str, Any], words: str) -> None:
@@ -239,3 +241,58 @@ def test_what_decides_and_how_long_it_anneals_is_said(tiny_config: Path, capsys:
     out = capsys.readouterr().out
     assert 'the head predicts by thr=0.9, topk=None, but ThresholdMetric decides by thr=0.5' in out
     assert 'param_scheduler.0 (CosineAnnealingLR) goes on to epoch 4, but training ends after epoch 1' in out
+
+
+@pytest.mark.parametrize('width', [2, 4])
+def test_a_head_of_another_width(width: int) -> None:
+    model = nn.Module()
+    model.head = MultiLabelLinearClsHead(width, 4)
+    words = rf'model.head.num_classes={width}, but the annotations have 3 classes; set model.head.num_classes=3'
+    with pytest.raises(ConfigError, match=words):
+        check_head(model, ('a', 'b', 'c'))
+    model.head = MultiLabelLinearClsHead(3, 4)
+    check_head(model, ('a', 'b', 'c'))
+
+
+def test_models_whose_head_does_not_say() -> None:
+    model = nn.Module()
+    check_head(model, ('a', 'b'))
+    model.head = nn.Linear(3, 3)
+    check_head(model, ('a', 'b'))
+
+
+def test_a_head_with_a_file_for_other_classes() -> None:
+    model = nn.Module()
+    model.head = MultiLabelLinearClsHead(2, 4)
+    for names in (None, ('a', 'b'), ['a', 'b']):
+        model.head.label_names = names
+        check_head(model, ['a', 'b'])
+    model.head.label_names = ('a', 'x')
+    found_in = 'the classes or files of MultiLabelLinearClsHead'
+    with pytest.raises(ConfigError, match=f"class 1 is 'b' in the training data but 'x' in {found_in}$"):
+        check_head(model, ('a', 'b'))
+    model.head.label_names = ('b', 'a')
+    with pytest.raises(ConfigError, match=f'{found_in} .the same names in another order.'):
+        check_head(model, ('a', 'b'))
+
+
+def test_a_file_for_other_classes_is_refused_before_the_first_step(tiny_config: Path) -> None:
+    text = tiny_config.read_text()
+    assert "type='MultiLabelLinearClsHead'" in text
+    groups = "groups=[dict(labels=['red', 'teal'])], classes=['red', 'green', 'teal']"
+    tiny_config.write_text(text.replace("type='MultiLabelLinearClsHead'", f"type='ExclusiveGroupsHead', {groups}"))
+    refused(
+        tiny_config, "class 2 is 'blue' in the training data but 'teal' in the classes or files of ExclusiveGroupsHead"
+    )
+
+
+@pytest.mark.parametrize('place', ['model.data_preprocessor.batch_augments', 'model.train_cfg'])
+@pytest.mark.parametrize('kind', ['LabelSequenceHead', 'LabelPowersetHead'])
+def test_mixed_images_have_no_label_set(tiny_config: Path, kind: str, place: str) -> None:
+    head = dict(_delete_=True, type=kind, num_classes=3, in_channels=64)
+    mixing = dict(augments=[dict(type='Mixup', alpha=0.8)])
+    refused(
+        tiny_config,
+        f'{kind} trains by the probability of whole label sets, which a mixed image does not have',
+        {'model.head': head, place: mixing},
+    )

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from mlcls.apis import test, train
 from mlcls.errors import CheckpointError, ConfigError
+from mlcls.fileio import read_checkpoint
 from mlcls.models import MultiLabelClsHead, MultiLabelLinearClsHead
-from mlcls.models.fitting import fit_losses, load_training_state, losses_of, start_biases, training_state
+from mlcls.models.fitting import fit_heads, fit_losses, load_training_state, losses_of, start_biases, training_state
+from mlcls.registry import MODELS
 from mlcls.structures import LabelMatrix, LabelStatistics
 
 LABELS = np.array([[1, 0, 0], [1, 1, -1], [1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]], np.int8)
@@ -106,3 +113,61 @@ def test_statistics_count_what_an_epoch_draws() -> None:
     assert drawn.labels_per_image == pytest.approx((draws[:, None] * (LABELS == 1)).sum() / draws.sum())
     np.testing.assert_allclose(STATISTICS.positives, [4, 1, 1])
     np.testing.assert_allclose(STATISTICS.prevalence, [5 / 8, 2 / 8, 2 / 7])
+
+
+class FittedHead(MultiLabelClsHead):
+    """Takes something from the labels, into a buffer."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
+        self.register_buffer('share', torch.zeros(3))
+
+    def fit(self, statistics: LabelStatistics) -> dict[str, torch.Tensor]:
+        self.share.copy_(torch.from_numpy(statistics.prevalence))
+        return {'share': self.share}
+
+
+def test_heads_take_what_they_need_and_tell() -> None:
+    made = nn.ModuleDict({'backbone': nn.Linear(2, 2), 'head': FittedHead(), 'second': nn.Sequential(FittedHead())})
+    told = fit_heads(made, STATISTICS)
+    assert told == ['FittedHead: share from the training labels: 0.625, 0.25, 0.286'] * 2
+    for name, value in made.state_dict().items():  # a checkpoint carries it
+        if name.endswith('share'):
+            np.testing.assert_allclose(value, [5 / 8, 2 / 8, 2 / 7], rtol=1e-6)
+    assert sum(name.endswith('share') for name in made.state_dict()) == 2
+
+
+def test_heads_and_parts_that_take_nothing_are_left_alone() -> None:
+    plain = nn.Sequential(head(), nn.Linear(2, 2))
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    assert fit_heads(plain, STATISTICS) == []
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+
+    class Other(nn.Module):  # not a head: its fit is something else
+        def fit(self, data: object) -> None:
+            raise AssertionError
+
+    assert fit_heads(nn.Sequential(Other()), STATISTICS) == []
+
+
+def test_labels_that_a_head_cannot_work_with_are_refused() -> None:
+    sets = MODELS.build(dict(type='LabelPowersetHead', num_classes=3, in_channels=4, max_sets=2))
+    with pytest.raises(ConfigError, match='3 label sets in 5 images, more than max_sets=2'):
+        fit_heads(nn.Sequential(sets), STATISTICS)
+
+
+def test_a_head_is_fitted_before_its_weights_are_filled_and_trained(tiny_config: Path) -> None:
+    """A head whose layer comes of the labels: an optimiser that was built before would not know it."""
+    text = tiny_config.read_text().replace("type='MultiLabelLinearClsHead'", "type='LabelPowersetHead'")
+    text = text.replace("loss=dict(type='CrossEntropyLoss', use_sigmoid=True)", '')
+    tiny_config.write_text(text)
+    run = train(tiny_config, options={'train_cfg.max_epochs': 2})
+    one, two = (read_checkpoint(run / f'epoch_{epoch}.pth') for epoch in (1, 2))
+    data = json.loads((tiny_config.parent / 'squares/train.json').read_text())['data_list']
+    sets = len({tuple(item['gt_label']) for item in data})
+    weight = two['state_dict']['head.fc.weight']
+    assert weight.shape == (sets, 64) and one['state_dict']['head.label_sets'].shape == (sets, 3)
+    assert not torch.equal(one['state_dict']['head.fc.weight'], weight)
+    (log,) = run.glob('*/*.log')
+    assert f'LabelPowersetHead: label sets from the training labels: {sets}' in log.read_text()
+    assert test(run / 'epoch_2.pth').num_images == 20  # without a look at the training data

@@ -10,6 +10,7 @@ from torch import nn
 
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.models.base import BaseModule, InitCfg
+from mlcls.models.heads.inputs import feature_vector
 from mlcls.models.losses import MultiLabelLoss
 from mlcls.registry import MODELS
 from mlcls.structures import LabelStatistics
@@ -24,6 +25,14 @@ LINEAR_INIT: dict[str, Any] = dict(type='Normal', layer='Linear', std=0.01)
 @MODELS.register_module()
 class MultiLabelClsHead(BaseModule):
     """Loss and scores of logits; the features of the last stage are the logits. Base of the other heads.
+
+    Another head overrides ``forward`` and calls :meth:`set_size`. What it may add is found by its name:
+    ``fit(statistics)`` takes from the training labels what the head needs, before weights are filled, wrapped and
+    optimised, into buffers that checkpoints carry (returns what was taken, by name, for the log);
+    ``start_bias(statistics)`` follows the filling of weights; ``activation_maps(features)`` shows where each class is
+    seen, (N, C, H, W); ``label_names`` are the classes that a file given to the head is for, compared with the data's
+    before training; ``takes_soft_targets = False`` refuses mixed images, ``serves_other_classes = True`` says that
+    no weight belongs to a class. All may be missing.
 
     Args:
         loss: Config of the loss.
@@ -58,6 +67,23 @@ class MultiLabelClsHead(BaseModule):
         self.score = score
         loss = loss or dict(type='CrossEntropyLoss', use_sigmoid=True)
         self.loss_module: Any = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
+
+    def set_size(self, num_classes: int, in_channels: int) -> None:
+        """Note both sizes, and tell the losses the number of classes.
+
+        Raises:
+            ConfigError: One of them is below 1.
+        """
+        if num_classes < 1 or in_channels < 1:
+            raise ConfigError(
+                f'{type(self).__name__}: num_classes and in_channels must be at least 1, got '
+                f'{num_classes} and {in_channels}'
+            )
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        for module in self.loss_module.modules():
+            if isinstance(module, MultiLabelLoss):
+                module.set_classes(num_classes)
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Features of the stages to logits, (N, C) float32."""
@@ -104,9 +130,10 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
         score: See :class:`MultiLabelClsHead`.
         prior_bias: Start with the bias whose score is the share of positives of each class in the training labels, so
             that the first steps are not spent on learning that most labels are absent.
+        dropout: Share of the features that each training step leaves out, in [0, 1).
 
     Raises:
-        ConfigError: ``num_classes`` or ``in_channels`` below 1; features of another length.
+        ConfigError: ``num_classes`` or ``in_channels`` below 1, ``dropout`` outside [0, 1); features of another length.
     """
 
     def __init__(
@@ -119,20 +146,15 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
         init_cfg: InitCfg = LINEAR_INIT,
         score: str = 'calibrated',
         prior_bias: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(loss, thr, topk, init_cfg, score)
-        if num_classes < 1 or in_channels < 1:
-            raise ConfigError(
-                f'{type(self).__name__}: num_classes and in_channels must be at least 1, got '
-                f'{num_classes} and {in_channels}'
-            )
-        self.num_classes = num_classes
-        self.in_channels = in_channels
+        if not 0 <= dropout < 1:
+            raise ConfigError(f'{type(self).__name__}: dropout must be in [0, 1), got {dropout}')
+        self.set_size(num_classes, in_channels)
         self.prior_bias = prior_bias
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(in_channels, num_classes)
-        for module in self.loss_module.modules():
-            if isinstance(module, MultiLabelLoss):
-                module.set_classes(num_classes)
 
     def start_bias(self, statistics: LabelStatistics) -> dict[str, torch.Tensor]:
         """With ``prior_bias``, set the bias from the training labels; called after the weights are initialised.
@@ -150,17 +172,7 @@ class MultiLabelLinearClsHead(MultiLabelClsHead):
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Feature vectors (N, in_channels) of the last stage to logits (N, C) float32."""
-        feature = features[-1]
-        if feature.dim() != 2:
-            raise ConfigError(
-                f'{type(self).__name__} takes feature vectors, got a map of shape {tuple(feature.shape)}; '
-                "add neck=dict(type='GlobalAveragePooling') to the model"
-            )
-        if feature.shape[1] != self.in_channels:
-            raise ConfigError(
-                f'the backbone gives {feature.shape[1]} channels, the head takes {self.in_channels}; set '
-                f'model.head.in_channels={feature.shape[1]}'
-            )
+        feature = self.dropout(feature_vector(features, self.in_channels, type(self).__name__))
         # bfloat16 logits have 8 significant bits: scores would tie and their order be lost.
         with torch.autocast(feature.device.type, enabled=False):
             return self.fc(feature.float())
