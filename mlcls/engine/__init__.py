@@ -2,6 +2,8 @@
 
 from mlcls.engine import hooks
 from mlcls.engine.amp import AmpOptimWrapper
+from mlcls.engine.batch_norm import reestimate_batch_norm
+from mlcls.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mlcls.engine.loops import EvaluationLoop, TestLoop, TrainLoop, ValLoop
 from mlcls.engine.runner import Runner
 from mlcls.engine.visualization import UniversalVisualizer, VisualizationHook
@@ -9,6 +11,7 @@ from mlcls.engine.visualization import UniversalVisualizer, VisualizationHook
 __all__ = [
     'AmpOptimWrapper',
     'EvaluationLoop',
+    'LayerDecayOptimWrapperConstructor',
     'Runner',
     'TestLoop',
     'TrainLoop',
@@ -16,4 +19,5 @@ __all__ = [
     'ValLoop',
     'VisualizationHook',
     'hooks',
+    'reestimate_batch_norm',
 ]

@@ -11,7 +11,8 @@ from mmengine.logging import MMLogger
 
 def _for_console(record: logging.LogRecord) -> bool:
     # mmengine reports hooks, wrappers and a line for every parameter: details for the file.
-    is_detail = '/mmengine/' in record.pathname and record.levelno < logging.WARNING
+    skipped = 'is skipped since its requires_grad=False' in record.getMessage()  # a line a frozen parameter
+    is_detail = '/mmengine/' in record.pathname and (skipped or record.levelno < logging.WARNING)
     return not is_detail and not getattr(record, 'file_only', False)
 
 

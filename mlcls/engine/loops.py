@@ -107,9 +107,12 @@ def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
 
 
 def _average_statistics(model: nn.Module) -> None:
-    """Make batch normalisation's running statistics those of all ranks: each has seen its own share of the images."""
+    """Make batch normalisation's running statistics those of all ranks: each has seen its own share of the images.
+
+    Those that are kept fixed are equal already, and the mean of equal numbers could differ in its last digit.
+    """
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.running_mean is not None:
             all_reduce(module.running_mean, op='mean')
             all_reduce(module.running_var, op='mean')
 
