@@ -28,6 +28,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--report', metavar='DIR', help='write a report: report.html, plots, TensorBoard events')
     parser.add_argument(
+        '--cam',
+        nargs='?',
+        const='auto',
+        metavar='METHOD',
+        help='show in the report where the network saw the labels (after the checkpoints): gradcam, gradcam++, '
+        "layercam, attention (the head's own maps), or auto: attention if the head has it, else gradcam (default of "
+        'METHOD: auto)',
+    )
+    parser.add_argument(
         '--out', metavar='FILE', help='results file, JSON (default: results.json beside the checkpoint)'
     )
     parser.add_argument(
@@ -69,6 +78,7 @@ def main() -> None:
         predictions=args.predictions,
         order=args.order,
         bootstrap=args.bootstrap,
+        cam=args.cam,
         launcher=args.launcher,
     )
     test(checkpoints, config, args.cfg_options, flags)

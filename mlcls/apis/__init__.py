@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlcls.apis.browsing import BrowseFlags, browse
+    from mlcls.apis.cams import CamFlags, visualize_cam
     from mlcls.apis.checking import CheckFlags, check_data
     from mlcls.apis.comparing import CompareFlags, compare
+    from mlcls.apis.complexity import ComplexityFlags, measure_complexity
     from mlcls.apis.packing import PackFlags, pack_data
     from mlcls.apis.prepare import prepare_data
     from mlcls.apis.projects import ProjectFlags, start_project
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 #: Where each function and the class of its flags are.
 _ROOMS = {
     'browsing': ('BrowseFlags', 'browse'),
+    'cams': ('CamFlags', 'visualize_cam'),
     'checking': ('CheckFlags', 'check_data'),
     'comparing': ('CompareFlags', 'compare'),
+    'complexity': ('ComplexityFlags', 'measure_complexity'),
     'packing': ('PackFlags', 'pack_data'),
     'prepare': ('prepare_data',),
     'projects': ('ProjectFlags', 'start_project'),
@@ -32,8 +36,10 @@ _ROOMS = {
 
 __all__ = [
     'BrowseFlags',
+    'CamFlags',
     'CheckFlags',
     'CompareFlags',
+    'ComplexityFlags',
     'FitFlags',
     'PackFlags',
     'ProjectFlags',
@@ -44,12 +50,14 @@ __all__ = [
     'check_data',
     'compare',
     'fit_thresholds',
+    'measure_complexity',
     'pack_data',
     'prepare_data',
     'split_data',
     'start_project',
     'test',
     'train',
+    'visualize_cam',
 ]
 
 

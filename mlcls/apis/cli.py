@@ -51,15 +51,22 @@ def parse_value(text: str) -> Any:
     return text
 
 
-def add_shared_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that training and testing have in common."""
+def add_config_options(
+    parser: argparse.ArgumentParser, example: str = 'train_dataloader.batch_size=32 randomness.seed=1'
+) -> None:
+    """The flag by which single settings of the config are overridden."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=ParseOptions,
         metavar='KEY=VALUE',
-        help='override settings of the config, e.g. train_dataloader.batch_size=32 randomness.seed=1',
+        help=f'override settings of the config, e.g. {example}',
     )
+
+
+def add_shared_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that training and testing have in common."""
+    add_config_options(parser)
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what started the processes')
     parser.add_argument(
         '--local-rank',

@@ -19,6 +19,7 @@ from mlcls.evaluation.predictions import Predictions, predictions_of, write_pred
 from mlcls.fileio import write_atomic, write_json
 
 if TYPE_CHECKING:
+    from mlcls.apis.report_maps import ReportMaps
     from mlcls.apis.testing import TestFlags
 
 
@@ -32,6 +33,7 @@ class Run:
         choice: The thresholds asked for.
         members: The checkpoints.
         intervals: Of the headline numbers.
+        maps: Where the network saw labels, for the report.
     """
 
     result: EvaluationResult
@@ -39,6 +41,7 @@ class Run:
     choice: Choice
     members: Sequence[Member]
     intervals: Intervals
+    maps: ReportMaps | None = None
 
     @property
     def dataset(self) -> Any:
@@ -58,11 +61,16 @@ class Run:
     @property
     def thresholds(self) -> tuple[float, ...]:
         """The thresholds in use, one a class: those chosen, else those of the first metric that has any, else 0.5."""
-        if self.choice.points is not None:
-            return self.choice.points.thresholds
-        found = (metric.thr for metric in self.evaluator.metrics if isinstance(metric, DecisionMetric))
-        thr = next((thr for thr in found if thr is not None), 0.5)
-        return tuple(thr) if isinstance(thr, list) else (thr,) * len(self.result.classes)
+        return thresholds_in_use(self.choice, self.evaluator, len(self.result.classes))
+
+
+def thresholds_in_use(choice: Choice, evaluator: Evaluator, num_classes: int) -> tuple[float, ...]:
+    """One a class: those chosen, else those of the first metric that has any, else 0.5."""
+    if choice.points is not None:
+        return choice.points.thresholds
+    found = (metric.thr for metric in evaluator.metrics if isinstance(metric, DecisionMetric))
+    thr = next((thr for thr in found if thr is not None), 0.5)
+    return tuple(thr) if isinstance(thr, list) else (thr,) * num_classes
 
 
 def write_results(run: Run, flags: TestFlags) -> Iterator[str]:
@@ -129,7 +137,7 @@ def write_report(run: Run, folder: Path) -> Path:
     from mlcls.apis.pictures import Originals
     from mlcls.evaluation.report import ReportSource, build_payload, render_page, write_plots, write_tensorboard
 
-    dataset = innermost(run.dataset)
+    dataset, maps = innermost(run.dataset), run.maps
     left_out = set(run.result.left_out)
     rows = [row for row in range(run.result.num_images + len(left_out)) if row not in left_out]
     pictures = Originals(dataset, '--report') if hasattr(dataset, 'pipeline') and hasattr(dataset, 'load') else None
@@ -144,6 +152,8 @@ def write_report(run: Run, folder: Path) -> Path:
         data_hash=run.data_hash,
         train_counts=run.evaluator.dataset_meta.get('train_counts'),
         calibration=_calibration(run),
+        look=None if maps is None else lambda row, labels: maps.pictures(rows[row], labels),
+        look_words='' if maps is None else maps.words,
     )
     payload = build_payload(run.result, source)
     page, text = folder / 'report.html', render_page(payload).encode()

@@ -97,7 +97,7 @@ def draw_sheet(sheet: Sheet) -> Image.Image:
     rows = -(-len(tiles) // columns)
     top = MARGIN + 56
     title, about = shown(sheet.title), shown(sheet.about)
-    inner = max(columns * step_x - GAP, _width(about, ABOUT), _width(title, TITLE))
+    inner = max(columns * step_x - GAP, text_width(about, ABOUT), text_width(title, TITLE))
     page = Image.new('RGB', (inner + 2 * MARGIN, top + rows * step_y - GAP + MARGIN), PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((MARGIN, MARGIN - 6), title, INK, font(TITLE))
@@ -113,14 +113,14 @@ def draw_sheet(sheet: Sheet) -> Image.Image:
 def _write_line(draw: Any, words: Sequence[tuple[str, str]], x: int, y: int) -> None:
     for text, ink in words:
         draw.text((x, y), text, ink, font(LABEL))
-        x += _width(text)
+        x += text_width(text)
 
 
 def _tile(cell: Cell) -> Image.Image:
     """The picture at the size at which it is shown and, to its left, the original at the same height."""
     from PIL import Image
 
-    picture = _fit(cell.picture)
+    picture = fit(cell.picture)
     if cell.original is None:
         return picture
     original = Image.fromarray(cell.original)
@@ -143,7 +143,8 @@ def reduced(picture: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def _fit(picture: np.ndarray) -> Image.Image:
+def fit(picture: np.ndarray) -> Image.Image:
+    """A picture, uint8 RGB (H, W, 3), at the size at which it is shown; small ones keep their pixels."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(reduced(picture)))
@@ -160,28 +161,28 @@ def _wrap(labels: Sequence[tuple[str, float]], width: int) -> list[list[tuple[st
     for number, (name, value) in enumerate(labels):
         left = len(labels) - number - 1
         text = label_text(shown(name), value) + (', ' if left else '')
-        if lines[-1] and used + _width(text) > _room(len(lines), left, width):
+        if lines[-1] and used + text_width(text) > _room(len(lines), left, width):
             if len(lines) == MAX_LINES:
                 lines[-1].append((f'+{left + 1}', PALE))
                 break
             lines.append([])
             used = 0
-        text = _shorten(text, _room(len(lines), left, width))
+        text = shorten(text, _room(len(lines), left, width))
         lines[-1].append((text, label_color(value)))
-        used += _width(text)
+        used += text_width(text)
     return lines
 
 
 def _room(line: int, left: int, width: int) -> int:
     """Width of a line; the last one needs some for the number of labels that are left out."""
-    return width - (_width(f'+{left}') if line == MAX_LINES and left else 0)
+    return width - (text_width(f'+{left}') if line == MAX_LINES and left else 0)
 
 
-def _shorten(text: str, width: int) -> str:
+def shorten(text: str, width: int) -> str:
     """A name that is too long for a line, without its middle."""
     keep = len(text)
     short = text
-    while _width(short) > width and keep > 6:
+    while text_width(short) > width and keep > 6:
         keep -= 1
         short = f'{text[: -(-keep // 2)]}…{text[len(text) - keep // 2 :]}'
     return short
@@ -216,7 +217,8 @@ def shown(text: str) -> str:
     )
 
 
-def _width(text: str, size: int = LABEL) -> int:
+def text_width(text: str, size: int = LABEL) -> int:
+    """Pixels that a text takes."""
     return math.ceil(font(size).getlength(text))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlcls.apis.report_maps import ReportMaps, check_flags
 from mlcls.apis.results import Run, write_results
 from mlcls.apis.scoring import Member, Request, opened, score
 from mlcls.apis.settings import check_writable
@@ -40,6 +41,7 @@ class TestFlags:
         predictions: Endings of prediction files to write besides ``npz``: ``'csv'``, ``'jsonl'``.
         order: Of the classes in the printed table: ``'support'``, ``'worst'`` or ``'data'``.
         bootstrap: Resamplings for the intervals; 0 gives none, None as many as the size allows.
+        cam: Show in the report where the network saw the labels, by one of ``mlcls.models.cam.METHODS``.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
     """
 
@@ -53,6 +55,7 @@ class TestFlags:
     predictions: Sequence[str] = ()
     order: str = 'support'
     bootstrap: int | None = None
+    cam: str | None = None
     launcher: str = 'none'
 
 
@@ -82,6 +85,7 @@ def test(
         check_writable(Path(flags.out))
     if flags.report is not None:
         check_writable(Path(flags.report) / 'report.html', '--report')
+    check_flags(flags.cam, flags.report)
     paths = [checkpoints] if isinstance(checkpoints, (str, Path)) else list(checkpoints)
     with opened(Request(paths, config, options, 'test', flags.tta, flags.launcher)) as members:
         return _test(members, flags)
@@ -95,6 +99,7 @@ def _test(members: Sequence[Member], flags: TestFlags) -> EvaluationResult:
     dropped = '' if flags.allow_fit_on_test else drop_fitting(evaluator)
     choice, used = use_thresholds(evaluator, choose(flags.thresholds, members), forced=flags.thresholds is not None)
     refuse_test_data(choice, members[0].loop.data_hash, flags.allow_fit_on_test)
+    maps = None if flags.cam is None else ReportMaps(members, flags.cam)
     rows = score(members, choice.members)
     if choice.points is not None and choice.points is not choice.members[0]:
         rows = rows._replace(scores=choice.points.calibrate(rows.scores))
@@ -102,7 +107,7 @@ def _test(members: Sequence[Member], flags: TestFlags) -> EvaluationResult:
     if members[0].runner.rank == 0:
         draws = 'auto' if flags.bootstrap is None else flags.bootstrap
         intervals = headline_intervals(result, evaluator.metrics, draws)
-        run = Run(result, evaluator, choice, members, intervals)
+        run = Run(result, evaluator, choice, members, intervals, maps)
         names = ', '.join(str(member.path) for member in members)
         table = format_table(result, run.thresholds, intervals.bounds, flags.order)
         views = members[0].loop.tta_words

@@ -143,7 +143,7 @@ def cell(labels: Any, height: int = 20, width: int = 30) -> Cell:
 def test_no_line_is_wider_than_its_picture(labels: list[tuple[str, float]], height: int, width: int) -> None:
     lines = sheets._wrap(labels, 192)
     assert 1 <= len(lines) <= sheets.MAX_LINES
-    assert all(sum(sheets._width(text) for text, _ in line) <= 192 for line in lines)
+    assert all(sum(sheets.text_width(text) for text, _ in line) <= 192 for line in lines)
     words = [text for line in lines for text, _ in line]
     if labels and words[-1].startswith('+') and words[-1][1:].isdigit() and len(words) <= len(labels):
         assert len(words) - 1 + int(words[-1]) == len(labels)

@@ -34,6 +34,7 @@ FLAGS = {
         '--allow-fit-on-test': (0, False),
         '--tta': (0, False),
         '--report': (None, None),
+        '--cam': ('?', None),
         '--out': (None, None),
         '--predictions': ('+', []),
         '--order': (None, 'support'),
@@ -65,6 +66,26 @@ FLAGS = {
         '--cfg-options': ('+', None),
         '--launcher': (None, 'none'),
         '--local-rank': (None, 0),
+    },
+    'analysis/complexity': {
+        'config': (None, None),
+        '--shape': ('+', None),
+        '--batch-size': (None, 8),
+        '--repeats': (None, 5),
+        '--no-speed': (0, False),
+        '--out': (None, None),
+        '--cfg-options': ('+', None),
+    },
+    'analysis/visualize_cam': {
+        'paths': ('+', None),
+        '--images': ('+', None),
+        '--num': (None, 16),
+        '--method': (None, 'auto'),
+        '--top': (None, 5),
+        '--thresholds': (None, None),
+        '--out': (None, None),
+        '--singles': (0, False),
+        '--cfg-options': ('+', None),
     },
     'browse_dataset': {
         'config': (None, None),
@@ -143,7 +164,7 @@ FLAGS = {
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', TOOLS / f'{name}.py')
+    spec = importlib.util.spec_from_file_location(f'tool_{Path(name).name}', TOOLS / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -21,6 +21,7 @@ SCRIPTS = (
     'explorer',
     'classes',
     'detail',
+    'looks',
     'gallery',
     'lists',
     'main',

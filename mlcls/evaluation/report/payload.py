@@ -21,6 +21,9 @@ is None. The keys:
 ``galleries``
     By class number (a string): ``{false_positives, false_negatives, uncertain}`` of ``[[image, score]]``. Each list is
     the beginning of the true order.
+``maps``
+    None, or ``{words, pictures}``: by the number of an image and then of a class (strings), where the network saw the
+    class in it, see `add_maps`.
 ``confusions``
     ``[{missed, instead, count, of, expected, score}]``, see `find_confusions`.
 ``pairs``
@@ -49,6 +52,7 @@ from mlcls.evaluation.result import EvaluationResult
 from .confusions import find_confusions
 from .galleries import KINDS, find_galleries
 from .histograms import ScoreHistograms, counts_at, encode_counts, measures_of, score_histograms
+from .maps import MAPS_SHARE, add_maps
 from .pairs import PairTables, count_pairs, wrong_pairs
 from .source import ReportSource
 from .suspects import find_suspects
@@ -105,6 +109,7 @@ def build_payload(result: EvaluationResult, source: ReportSource) -> dict[str, A
         'reliability': reliability(histograms),
         'images': [],
         'galleries': {},
+        'maps': None,
         'confusions': [_rounded(asdict(entry)) for entry in find_confusions(tables)],
         'pairs': [_rounded(asdict(entry)) for entry in wrong_pairs(tables, targets)],
         'suspects': _suspects(result, source),
@@ -206,6 +211,8 @@ def _suspects(result: EvaluationResult, source: ReportSource) -> list[dict[str, 
 def _fill(payload: dict[str, Any], result: EvaluationResult, source: ReportSource) -> list[str]:
     """Put pictures and galleries into a payload as long as there is room; says what did not fit."""
     room = source.max_bytes - _length(payload) - _RESERVE
+    kept = 0 if source.look is None else int(room * MAPS_SHARE)
+    room -= kept
     album = Album(result, source, int(room * _SUSPECTS_SHARE))
     suspects = payload['suspects']
     for entry in suspects[:_SUSPECTS_FIRST]:
@@ -219,7 +226,7 @@ def _fill(payload: dict[str, Any], result: EvaluationResult, source: ReportSourc
     payload['images'] = album.images
     if album.unreadable:
         notes.append(f'The pictures of {album.unreadable} of the {len(album.images)} images shown cannot be read.')
-    return notes
+    return [*notes, *add_maps(payload, source, album.rows, kept + album.room)]
 
 
 def _fill_galleries(payload: dict[str, Any], result: EvaluationResult, source: ReportSource, album: Album) -> list[str]:

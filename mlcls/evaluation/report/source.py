@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Bytes that the data of a page may have unless a source says otherwise: with the page around it, under 15 MB.
 MAX_BYTES = 12_000_000
+#: From a row number and class numbers to a picture for each class.
+Look = Callable[[int, Sequence[int]], Sequence[np.ndarray] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,9 @@ class ReportSource:
         max_bytes: How long the payload may be as JSON, thumbnails and all.
         train_counts: Positives of each class in the training data, if known.
         calibration: What was applied to the scores, in words; empty if nothing was.
+        look: From a row number and class numbers to one picture a class of where the network saw it, uint8 RGB
+            (H, W, 3) of any size; None if there are none of this row. None shows no such pictures.
+        look_words: How these were made, a sentence or two.
     """
 
     title: str
@@ -52,6 +57,8 @@ class ReportSource:
     max_bytes: int = MAX_BYTES
     train_counts: Sequence[int] | None = None
     calibration: str = ''
+    look: Look | None = None
+    look_words: str = ''
 
     def check(self, result: EvaluationResult) -> None:
         """Refuse a source that does not belong to a result.

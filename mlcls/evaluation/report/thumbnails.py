@@ -46,6 +46,8 @@ class Album:
 
     def __init__(self, result: EvaluationResult, source: ReportSource, room: int) -> None:
         self.images: list[dict[str, Any]] = []
+        #: Row of each of these.
+        self.rows: list[int] = []
         #: Bytes that are left.
         self.room = room
         #: Images without a picture, because theirs cannot be read.
@@ -72,6 +74,7 @@ class Album:
         self.unreadable += entry['thumb'] is None
         self._places[row] = len(self.images)
         self.images.append(entry)
+        self.rows.append(row)
         return self._places[row]
 
     def find(self, row: int) -> int | None:

@@ -38,7 +38,7 @@ def test_it_is_plain_data(example: tuple[Any, ReportSource, dict[str, Any]]) -> 
     assert json.loads(json.dumps(payload, allow_nan=False)) == payload
     words = ['title', 'facts', 'protocol', 'data_hash', 'calibration', 'num_images', 'notes']
     numbers = ['headline', 'steps', 'histograms', 'home', 'classes', 'reliability']
-    lists = ['images', 'galleries', 'confusions', 'pairs', 'suspects']
+    lists = ['images', 'galleries', 'maps', 'confusions', 'pairs', 'suspects']
     assert set(payload) == {*words, *numbers, *lists}
 
 

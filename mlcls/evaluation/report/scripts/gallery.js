@@ -52,10 +52,14 @@ function card(entries, place, c) {
     before = now;
     lines.replaceChildren(...seen.map(([other, value]) => labelLine(image, other, value, c)));
   };
+  const frame = h('span', { class: 'frame' });
+  const look = () => frame.replaceChildren(lookedAt(index, c));
+  look();
+  if (mapOf(index, c)) lookRenewals.push(look);
   const button = h(
     'button',
     { type: 'button', class: 'card-button', tabindex: place === 0 ? '0' : '-1' },
-    h('span', { class: 'frame' }, picture(image)),
+    frame,
     pathName(image.name),
     lines,
   );
@@ -111,6 +115,7 @@ let renewals = [];
 
 function showGalleries() {
   renewals = [];
+  lookRenewals = [];
   byId('galleries').replaceChildren(
     ...GALLERIES.map(([kind, title, none]) => gallery(kind, title, none, state.chosen)),
   );
@@ -131,7 +136,7 @@ function showShown() {
   const image = payload.images[index];
   byId('dialog-name').replaceChildren(named(image.name));
   byId('dialog-place').textContent = `${place + 1} of ${entries.length}`;
-  byId('dialog-picture').replaceChildren(picture(image, image.name));
+  showDialogPicture();
   byId('dialog-size').textContent = image.width && image.height ? `${image.width} \u00d7 ${image.height} pixels` : '';
   byId('dialog-labels').replaceChildren(
     ...labelsOf(image, c, score).map(([other, value]) =>
@@ -149,6 +154,13 @@ function showShown() {
   byId('dialog-unknown').textContent = unknown ? `${plural(unknown, 'label')} of this image unknown.` : '';
   byId('dialog-before').disabled = place === 0;
   byId('dialog-after').disabled = place === entries.length - 1;
+}
+
+function showDialogPicture() {
+  const { entries, place, c } = shown;
+  const [index] = entries[place];
+  byId('dialog-picture').replaceChildren(lookedAt(index, c, payload.images[index].name));
+  byId('dialog-maps-text').textContent = mapOf(index, c) ? `for ${className(c)}` : 'is not known of this picture';
 }
 
 function turnDialog(by) {

@@ -3,6 +3,7 @@
 setUpExplorer();
 setUpDetail();
 setUpGallery();
+setUpLooks();
 setUpLists();
 document.documentElement.dataset.ready = 'yes';
 performance.mark('usable');
