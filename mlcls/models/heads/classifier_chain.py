@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.models.base import InitCfg
-from mlcls.models.heads.inputs import feature_vector
+from mlcls.models.heads.inputs import check_targets, feature_vector
 from mlcls.models.heads.label_orders import dependence_order, frequency_order
 from mlcls.models.heads.multi_label import LINEAR_INIT, MultiLabelClsHead
 from mlcls.models.losses import CrossEntropyLoss, MultiLabelLoss
@@ -172,11 +172,7 @@ class ClassifierChainHead(MultiLabelClsHead):
         self, features: Sequence[torch.Tensor], targets: torch.Tensor, index: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """Loss of the conditional logits of a batch, the mean over chains; see :class:`MultiLabelClsHead`."""
-        if targets.shape[1] != self.num_classes:
-            raise ConfigError(
-                f'the head gives {self.num_classes} logits, the data have {targets.shape[1]} classes; set '
-                f'model.head.num_classes={targets.shape[1]}'
-            )
+        check_targets(self.num_classes, targets)
         losses = [
             self.loss_module(logits, targets, avg_factor=len(logits), index=index)
             for logits in self.conditional_logits(features, targets)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mlcls.errors import ConfigError, DataError, did_you_mean
 from mlcls.models.base import InitCfg
-from mlcls.models.heads.inputs import feature_vector
+from mlcls.models.heads.inputs import check_targets, feature_vector
 from mlcls.models.heads.multi_label import LINEAR_INIT, MultiLabelClsHead
 from mlcls.models.losses.cross_entropy import binary_cross_entropy
 from mlcls.registry import MODELS
@@ -148,11 +148,7 @@ class ExclusiveGroupsHead(MultiLabelClsHead):
         """
         if not self.likelihood:
             return super().loss(features, targets, index)
-        if targets.shape[1] != self.num_classes:
-            raise ConfigError(
-                f'the head gives {self.num_classes} logits, the data have {targets.shape[1]} classes; set '
-                f'model.head.num_classes={targets.shape[1]}'
-            )
+        check_targets(self.num_classes, targets)
         with torch.autocast(features[-1].device.type, enabled=False):
             outputs = self._outputs(features)
             free = binary_cross_entropy(outputs[:, : self.num_classes], targets, self.free.to(outputs.dtype))

@@ -62,3 +62,20 @@ def feature_map(features: Sequence[torch.Tensor], in_channels: int, head: str) -
         )
     _check_channels(feature, in_channels)
     return feature
+
+
+def check_targets(num_classes: int, targets: torch.Tensor) -> None:
+    """Refuse labels of another number of classes than the head has.
+
+    Args:
+        num_classes: Logits of an image.
+        targets: (N, C).
+
+    Raises:
+        ConfigError: They are of other classes.
+    """
+    if targets.shape[1] != num_classes:
+        raise ConfigError(
+            f'the head gives {num_classes} logits, the data have {targets.shape[1]} classes; set '
+            f'model.head.num_classes={targets.shape[1]}'
+        )

@@ -13,7 +13,7 @@ from torch import nn
 
 from mlcls.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from mlcls.models.base import InitCfg
-from mlcls.models.heads.inputs import feature_vector
+from mlcls.models.heads.inputs import check_targets, feature_vector
 from mlcls.models.heads.label_sets import LabelSets, find_label_sets
 from mlcls.models.heads.multi_label import LINEAR_INIT, MultiLabelClsHead
 from mlcls.registry import MODELS
@@ -188,11 +188,7 @@ class LabelPowersetHead(MultiLabelClsHead):
         self, features: Sequence[torch.Tensor], targets: torch.Tensor, index: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """Minus the log likelihood of the known labels, averaged over images; with a ``loss``, that of the log odds."""
-        if targets.shape[1] != self.num_classes:
-            raise ConfigError(
-                f'the head gives {self.num_classes} logits, the data have {targets.shape[1]} classes; set '
-                f'model.head.num_classes={targets.shape[1]}'
-            )
+        check_targets(self.num_classes, targets)
         log_p = self.log_probabilities(features)
         if not self.by_likelihood:
             logits = self._marginals(log_p)

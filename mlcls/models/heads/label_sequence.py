@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mlcls.errors import ConfigError, DataError, did_you_mean
 from mlcls.models.base import InitCfg
-from mlcls.models.heads.inputs import feature_vector
+from mlcls.models.heads.inputs import check_targets, feature_vector
 from mlcls.models.heads.label_decoders import GRULabelDecoder, State, TransformerLabelDecoder
 from mlcls.models.heads.label_sets import most_labels
 from mlcls.models.heads.multi_label import MultiLabelClsHead
@@ -151,11 +151,7 @@ class LabelSequenceHead(MultiLabelClsHead):
         self, features: Sequence[torch.Tensor], targets: torch.Tensor, index: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
         """Minus the log likelihood of the sequences, averaged over images; see :class:`MultiLabelClsHead`."""
-        if targets.shape[1] != self.num_classes:
-            raise ConfigError(
-                f'the head gives {self.num_classes} logits, the data have {targets.shape[1]} classes; set '
-                f'model.head.num_classes={targets.shape[1]}'
-            )
+        check_targets(self.num_classes, targets)
         if targets.is_floating_point() and bool((targets != targets.round()).any()):
             raise DataError(
                 'LabelSequenceHead: soft targets are no sequence of labels; remove data_preprocessor.batch_augments, '

@@ -10,7 +10,7 @@ from torch import nn
 
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.models.base import BaseModule, InitCfg
-from mlcls.models.heads.inputs import feature_vector
+from mlcls.models.heads.inputs import check_targets, feature_vector
 from mlcls.models.losses import MultiLabelLoss
 from mlcls.registry import MODELS
 from mlcls.structures import LabelStatistics
@@ -100,11 +100,7 @@ class MultiLabelClsHead(BaseModule):
             index: (N,) positions of the images in the data set, for losses that remember something of each.
         """
         logits = self(features)
-        if logits.shape != targets.shape:
-            raise ConfigError(
-                f'the head gives {logits.shape[1]} logits, the data have {targets.shape[1]} classes; set '
-                f'model.head.num_classes={targets.shape[1]}'
-            )
+        check_targets(logits.shape[1], targets)
         return {'loss': self.loss_module(logits, targets, avg_factor=len(logits), index=index)}
 
     def predict(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
