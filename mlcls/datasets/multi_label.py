@@ -19,6 +19,7 @@ from .formats import read_annotations
 from .image_files import find_missing
 from .randomness import keyed_generator
 from .transforms import build_pipeline
+from .workers import note_reading
 
 MISSING = ('error', 'skip', 'later')
 ON_ERROR = ('raise', 'skip', 'replace')
@@ -193,6 +194,7 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
         sample: dict[str, Any] = {'img_path': path, 'targets': self.labels.row(number), 'index': number}
         if out is not None:
             sample['out'] = out
+        note_reading(number)
         try:
             if self._pack is not None:
                 stored = self._pack.image(number if self._pack_numbers is None else int(self._pack_numbers[number]))
@@ -202,6 +204,8 @@ class MultiLabelDataset(Annotated, AcceptedArguments):
             if path in str(error):
                 raise
             raise DataError(f'{path}: {error}') from error
+        finally:
+            note_reading()
 
     def _replace(self, entry: dict[str, Any], rng: np.random.Generator, out: np.ndarray | None) -> dict[str, Any]:
         for _ in range(_MAX_REPLACEMENTS):

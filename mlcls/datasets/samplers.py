@@ -60,18 +60,20 @@ class EpochSampler(Sampler[int]):
         return epoch_order(self.num_draws, self.seed, epoch) if self.shuffle else np.arange(self.num_draws)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch that the next iteration draws.
+        """Choose the epoch that is drawn from now on.
 
         Args:
             epoch: Its number, from 0.
-            start: How many of this rank's draws to leave out at its beginning, to resume inside an epoch.
+            start: How many of this rank's draws the next iteration leaves out at its beginning, to resume inside an
+                epoch. Those after it begin at the beginning again.
         """
         self.epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[int]:
+        start, self.start = self.start, 0
         order = self.order(self.epoch)
         total = len(self) * self.world_size if self.round_up else len(order)
-        for position in range(self.rank + self.start * self.world_size, total, self.world_size):
+        for position in range(self.rank + start * self.world_size, total, self.world_size):
             yield SampleIndex(int(order[position % len(order)]), (self.seed, self.epoch, position))
 
     def __len__(self) -> int:

@@ -61,6 +61,16 @@ class ImageClassifier(BaseModel):
                 initialize(part, getattr(part, 'init_cfg', None))
         initialize(self, self.init_cfg)
 
+    def parse_losses(self, losses: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss to train on, and what is logged; a single scalar is taken as it is.
+
+        Args:
+            losses: Tensors by name; those with ``loss`` in their names are summed.
+        """
+        if list(losses) == ['loss'] and isinstance(losses['loss'], torch.Tensor) and losses['loss'].dim() == 0:
+            return losses['loss'], losses
+        return super().parse_losses(losses)
+
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Features of normalised images (N, 3, H, W): the output of the neck or, without one, of the backbone."""
         features = self.backbone(inputs)

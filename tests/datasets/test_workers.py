@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import subprocess
 import sys
@@ -71,3 +73,27 @@ def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(workers.platform, 'libc_ver', lambda: ('', ''))
     assert workers.keep_memory() is False
     workers.init_worker(3)
+
+
+def test_a_worker_notes_what_it_reads(monkeypatch):
+    workers.note_reading(5)  # in a process that is no worker: nothing
+    monkeypatch.setattr(workers, '_line', None)
+    record = workers.make_record(3)
+    assert record.is_shared() and record.shape == (3, workers.LINE) and record.element_size() * workers.LINE == 64
+    process = multiprocessing.get_context('fork').Process(target=note_three, args=(record,))
+    process.start()
+    process.join()
+    assert record[:, [workers.READING, workers.BEGUN]].tolist() == [[-1, 0], [8, 3], [-1, 0]]
+    assert workers._line is None
+
+
+def note_three(record):
+    workers.keep_record(record[1])
+    for number in (7, 9, 8):
+        workers.note_reading()
+        workers.note_reading(number)
+
+
+def test_only_a_child_ends_with_its_parent():
+    assert workers.end_with(os.getpid()) is False
+    assert workers.end_with(-1) is False

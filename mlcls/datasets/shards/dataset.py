@@ -6,8 +6,9 @@ import io
 import os
 import random
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,14 @@ from ..formats.classes import check_classes, order_classes, read_classes
 from ..randomness import keyed_generator
 from ..samplers import epoch_order
 from ..transforms import build_pipeline
+from ..workers import note_reading
 from .index import check_files, read_index
-from .plan import Piece, cut, rank_range, worker_range
+from .plan import Piece, cut, rank_range, taken, worker_range
 
 #: A sample of a shard: image number, extension of the image (``jpg`` or ``npy``), and its bytes.
 Stored = tuple[int, str, bytes]
+#: In the place of a sample that is left out.
+_LEFT_OUT: Stored = (-1, '', b'')
 
 
 @DATASETS.register_module()
@@ -83,8 +87,9 @@ class ShardDataset(Annotated, IterableDataset):
         self.annotations: Annotations = order_classes(self._index.annotations, classes, self._index.root)
         self.rank, self.world_size = get_dist_info()
         self.shuffle, self.seed, self.round_up, self.batch_size = False, 0, False, 1
-        # Shared memory: workers that live on from epoch to epoch see it change.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        # Epoch and start, in shared memory: workers that live on from epoch to epoch see them change.
+        self._place = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._starts_inside = False
 
     def configure(self, shuffle: bool, seed: int, round_up: bool, batch_size: int = 1) -> None:
         """Say how epochs are read; called by the builder of the loader.
@@ -104,9 +109,24 @@ class ShardDataset(Annotated, IterableDataset):
             raise ConfigError(f'ShardDataset: batch_size must be at least 1, got {batch_size}')
         self.shuffle, self.seed, self.round_up, self.batch_size = shuffle, int(seed), round_up, batch_size
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration reads, also in workers that are running already."""
-        self._epoch[0] = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch that is read from now on, also in workers that are running already.
+
+        Args:
+            epoch: Its number, from 0.
+            start: How many of this rank's draws the next iteration over its `ShardLoader` leaves out at its beginning,
+                to resume inside an epoch. What follows equals the rest of a whole epoch with as many workers, batch for
+                batch where it is a multiple of the batch size. Images that are left out are not decoded, and shards
+                with no others are not opened.
+        """
+        self._place[0], self._place[1] = epoch, start
+        self._starts_inside = start > 0
+
+    def begin_iteration(self) -> None:
+        """Called by the loader when an iteration begins: only the first after `set_epoch` starts inside the epoch."""
+        if not self._starts_inside:
+            self._place[1] = 0
+        self._starts_inside = False
 
     @property
     def num_images(self) -> int:
@@ -126,13 +146,17 @@ class ShardDataset(Annotated, IterableDataset):
             f'{per_image:.2f} labels per image'
         )
 
+    def img_path(self, number: int) -> str:
+        """What names an image in messages: its shards, its number there, and its path when they were made."""
+        return f'{self._index.root}, image {number}: {self.annotations.img_paths[number]}'
+
     def full_init(self) -> None:
         """Nothing: everything but the images is read at construction."""
 
     def pieces(self, worker: int = 0, workers: int = 1) -> list[Piece]:
         """What a worker of this rank reads in the present epoch, in this order."""
         counts = [shard.images for shard in self._index.shards]
-        epoch = int(self._epoch)
+        epoch = int(self._place[0])
         order = epoch_order(len(counts), self.seed, epoch) if self.shuffle else np.arange(len(counts))
         start, stop = rank_range(self.num_images, self.rank, self.world_size, self.round_up)
         return cut(counts, order, *worker_range(start, stop, self.batch_size, worker, workers))
@@ -157,22 +181,69 @@ class ShardDataset(Annotated, IterableDataset):
         """
         info = get_worker_info()
         worker, workers = (0, 1) if info is None else (info.id, info.num_workers)
-        epoch = int(self._epoch)
-        stored = self._stored(self.pieces(worker, workers))
-        if self.shuffle and self.shuffle_buffer > 1:
-            from webdataset.filters import shuffle
+        epoch, start = (int(value) for value in self._place)
+        left_out = 0
+        if start:
+            worker, left_out = self._role(worker, workers, start)
+        parts = self._parts(worker, workers)
+        skipped: list[int] = []
+        if left_out:  # which ones is known without reading them
+            numbers = (number for part in parts for number in part[1])
+            skipped = list(islice(self._mixed(numbers, epoch, worker), left_out))
+        stored = self._mixed(self._stored(parts, frozenset(skipped)), epoch, worker)
+        try:
+            for item in islice(stored, len(skipped), None):
+                note_reading(item[0])
+                sample = self._load(item, epoch)
+                note_reading()
+                yield sample
+        finally:
+            note_reading()
 
-            rng = random.Random(f'{self.seed} {epoch} {self.rank} {worker}')
-            stored = shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=rng)(stored)
-        for item in stored:
-            yield self._load(item, epoch)
+    def _role(self, worker: int, workers: int, start: int) -> tuple[int, int]:
+        """The worker of a whole epoch in whose place this one reads, and how many of its images are left out: torch
+        begins with worker 0, but it may be another's turn.
+        """
+        first, last = rank_range(self.num_images, self.rank, self.world_size, self.round_up)
+        stretches = [worker_range(first, last, self.batch_size, number, workers) for number in range(workers)]
+        batches = [-(-(end - begin) // self.batch_size) for begin, end in stretches]
+        turn, counts = taken(batches, start // self.batch_size)
+        role = (turn + worker) % workers
+        rest = start % self.batch_size if role == turn else 0
+        return role, counts[role] * self.batch_size + rest
 
-    def _stored(self, pieces: Sequence[Piece]) -> Iterator[Stored]:
+    def _mixed(self, items: Iterator[Any], epoch: int, worker: int) -> Iterator[Any]:
+        """Items in the order in which a worker draws them; how many there are decides, not what they are."""
+        if not self.shuffle or self.shuffle_buffer <= 1:
+            return items
+        from webdataset.filters import shuffle
+
+        rng = random.Random(f'{self.seed} {epoch} {self.rank} {worker}')
+        return shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=rng)(items)
+
+    def _parts(self, worker: int, workers: int) -> list[tuple[str, range]]:
+        """Paths of the shards that a worker reads, and the numbers of their images."""
         firsts = np.cumsum([0, *(shard.images for shard in self._index.shards)])
-        for piece in pieces:
-            first = int(firsts[piece.shard])
-            path = self._index.path(self._index.shards[piece.shard])
-            yield from read_images(path, range(first + piece.start, first + piece.stop))
+        return [
+            (
+                self._index.path(self._index.shards[piece.shard]),
+                range(int(firsts[piece.shard]) + piece.start, int(firsts[piece.shard]) + piece.stop),
+            )
+            for piece in self.pieces(worker, workers)
+        ]
+
+    def _stored(self, parts: Sequence[tuple[str, range]], skipped: Collection[int]) -> Iterator[Stored]:
+        for path, numbers in parts:
+            images: Iterator[Stored] | None = None
+            for number in numbers:
+                if number in skipped:
+                    yield _LEFT_OUT
+                    continue
+                images = images or read_images(path, numbers, skipped)
+                note_reading(number)
+                yield next(images)
+            if images is not None:
+                next(images, None)  # it closes the shard
 
     def _load(self, item: Stored, epoch: int) -> dict[str, Any]:
         number, extension, data = item
@@ -188,12 +259,13 @@ class ShardDataset(Annotated, IterableDataset):
             raise DataError(f'{self._index.root}, image {number}: {error}') from error
 
 
-def read_images(path: str, numbers: range) -> Iterator[Stored]:
+def read_images(path: str, numbers: range, skipped: Collection[int] = ()) -> Iterator[Stored]:
     """Read images of one shard.
 
     Args:
         path: The tar file, or its URL.
         numbers: Numbers of the images, which follow each other in the shard.
+        skipped: Numbers of images to leave out.
 
     Raises:
         DataError: The shard cannot be read, is truncated, or holds other images.
@@ -203,13 +275,16 @@ def read_images(path: str, numbers: range) -> Iterator[Stored]:
 
     def wanted(name: str) -> bool:  # what does not look like ours is refused below
         key = name.partition('.')[0]
-        return not name.endswith('.json') and (not key.isdecimal() or int(key) >= numbers.start)
+        if name.endswith('.json'):
+            return False
+        return not key.isdecimal() or (int(key) >= numbers.start and int(key) not in skipped)
 
     try:
         with closing(gopen(path)) as stream:
             samples = group_by_keys(tar_file_expander([{'url': path, 'stream': stream}], select_files=wanted))
             for number in numbers:
-                yield _stored_image(next(samples, None), number, path)
+                if number not in skipped:
+                    yield _stored_image(next(samples, None), number, path)
     except DataError:
         raise
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -25,6 +26,10 @@ class ShardLoader(DataLoader[Any]):
         super().__init__(dataset, **settings)
         # torch keeps one of its own for the workers, and lets nobody replace the one that it shows.
         object.__setattr__(self, 'sampler', dataset)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self.dataset.begin_iteration()  # type: ignore[attr-defined]
+        return super().__iter__()
 
 
 def configure_order(dataset: ShardDataset, settings: dict[str, Any], seed: int | None = None) -> None:

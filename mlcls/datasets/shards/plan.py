@@ -40,6 +40,31 @@ def worker_range(start: int, stop: int, batch_size: int, worker: int, workers: i
     return min(first, stop), min(last, stop)
 
 
+def taken(batches: Sequence[int], done: int) -> tuple[int, list[int]]:
+    """How far workers have come when the loader has given some batches.
+
+    A loader takes a batch of each worker in turn, leaving out those that have no more.
+
+    Args:
+        batches: Batches of each worker.
+        done: Batches that were given.
+
+    Returns:
+        The worker whose turn it is, and how many batches of each were given.
+    """
+    done = min(done, sum(batches))
+    whole = min(done // len(batches), min(batches))  # rounds in which each gives one
+    counts = [whole] * len(batches)
+    done -= whole * len(batches)
+    worker = 0
+    while done or (counts[worker] == batches[worker] and counts != list(batches)):
+        if counts[worker] < batches[worker]:
+            counts[worker] += 1
+            done -= 1
+        worker = (worker + 1) % len(batches)
+    return worker, counts
+
+
 def cut(counts: Sequence[int] | np.ndarray, order: Sequence[int] | np.ndarray, start: int, stop: int) -> list[Piece]:
     """The pieces of shards at positions ``start`` to ``stop - 1``, in the order in which they are read.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict
 
 import torch
 
-from mlcls.errors import ConfigError, DataError, TrainingError
+from mlcls.errors import ConfigError, DataError
 from mlcls.models.losses.compiling import compiled
 from mlcls.models.losses.link import LinkCurve
 from mlcls.models.losses.settings import Settings
@@ -176,20 +175,17 @@ class MultiLabelLoss(Settings, ABC):
         Raises:
             ConfigError: Shapes that do not fit, or a reduction that the loss does not have.
             DataError: Targets outside {-1} and [0, 1] (looked for on the CPU, where it costs no waiting).
-            TrainingError: Logits that are NaN (likewise).
         """
         self._check_shapes(logits, targets, weight)
         reduction = reduction_override or self.reduction
         self.check_choice('reduction_override', reduction, REDUCTIONS)
-        if targets.device.type == 'cpu':
+        if targets.device.type == 'cpu' and not torch.compiler.is_compiling():
             self._check_range_of(targets)
         if self.unknown == 'negative':
             targets = targets.clamp(min=0)
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits if logits.dtype == torch.float64 else logits.float()
             loss = self._reduced(logits, targets, index, weight, reduction, avg_factor)
-        if loss.device.type == 'cpu' and loss.dim() == 0 and not math.isfinite(loss.item()):
-            self._explain(logits)
         return loss
 
     def _reduced(
@@ -265,16 +261,6 @@ class MultiLabelLoss(Settings, ABC):
             raise DataError(
                 f'{self.name}: targets must be 1 (present), 0 (absent), -1 (unknown) or soft values in [0, 1], '
                 f'got {bad:g}'
-            )
-
-    def _explain(self, logits: torch.Tensor) -> None:
-        broken = ~torch.isfinite(logits)
-        if broken.any():
-            row, column = (int(i) for i in broken.nonzero()[0])
-            raise TrainingError(
-                f'{self.name}: {int(broken.sum())} of {logits.numel()} logits are not finite; the first, of image '
-                f'{row} of the batch and class {column}, is {logits[row, column].item()}. Training has diverged, or '
-                'the images hold odd values; try a lower learning rate or optim_wrapper.clip_grad'
             )
 
     # What is for every training image is no part of the weights.

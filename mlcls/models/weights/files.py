@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,12 +89,3 @@ def find_state_dict(content: Mapping[str, Any], key: str | None = None) -> dict[
             content = content[place]
             break
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits; read in pieces."""
-    found = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()

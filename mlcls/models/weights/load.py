@@ -12,8 +12,9 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from mlcls.errors import CheckpointError, did_you_mean
+from mlcls.fileio import file_digest
 from mlcls.models.weights.adapt import is_computed
-from mlcls.models.weights.files import file_digest, find_state_dict, read_weights
+from mlcls.models.weights.files import find_state_dict, read_weights
 from mlcls.models.weights.fit import Changes, Weights, fit_tensors, shapes_of
 from mlcls.models.weights.heads import HeadMatch, match_head
 from mlcls.models.weights.prefixes import find_prefixes

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlcls.datasets.shards.plan import cut, rank_range, worker_range
+from mlcls.datasets.shards.plan import cut, rank_range, taken, worker_range
 
 SHARDS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
@@ -68,3 +68,18 @@ def test_shards_that_divide_belong_to_one_rank_each(world: int, each: int, image
         owners.append({piece.shard for piece in pieces})
     assert all(len(mine) == each for mine in owners)
     assert len(set().union(*owners)) == len(counts)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=5), st.integers(0, 22))
+def test_whose_turn_it_is(batches: list[int], done: int) -> None:
+    """Against workers that are asked in turn, one after the other, as torch asks them."""
+    rounds = [worker for number in range(max(batches)) for worker, count in enumerate(batches) if number < count]
+    turn, counts = taken(batches, done)
+    assert counts == [rounds[:done].count(worker) for worker in range(len(batches))]
+    rest = [number - counts[worker] for worker, number in enumerate(batches)]
+    if done < len(rounds):
+        assert turn == rounds[done]
+        order = [(turn + place) % len(batches) for place in range(len(batches))]
+        later = [worker for number in range(max(rest)) for worker in order if number < rest[worker]]
+        # What asking the workers from this one on gives, is what was left.
+        assert later == rounds[done:] or max(batches) - min(batches) > 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mlcls.errors import ConfigError, DataError, TrainingError
+from mlcls.errors import ConfigError, DataError
 from mlcls.registry import MODELS
 
 from .cases import CLASSES, build, call, every_loss, example
@@ -59,14 +59,14 @@ def loss_clip(cfg: dict[str, Any]) -> float:
 
 @every_loss()
 @pytest.mark.parametrize('bad', [NAN, INF, -INF])
-def test_logits_that_are_no_numbers(cfg: dict[str, Any], bad: float) -> None:
+def test_logits_that_are_no_numbers_are_not_hidden(cfg: dict[str, Any], bad: float) -> None:
+    """The training loop sees by the loss that something is wrong."""
     logits, targets = example('hard')
     logits[2, 1] = logits[5, 4] = bad
     targets[2, 1], targets[5, 4] = (0, 0) if bad > 0 else (1, 1)  # where it costs
     if bad == INF and (cfg['type'] == 'HillLoss' or (cfg['type'].endswith('AsymmetricLoss') and loss_clip(cfg) > 0)):
         pytest.skip('its negatives have a finite loss at infinity')
-    with pytest.raises(TrainingError, match=r'Loss: 2 of 35 logits are not finite; the first, of image 2.*class 1'):
-        call(build(cfg), logits, targets)
+    assert not torch.isfinite(call(build(cfg), logits, targets))
 
 
 @every_loss()
