@@ -42,6 +42,19 @@ class TrainingError(UserError, RuntimeError):
     """A run cannot go on, for example because its loss is no longer finite."""
 
 
+class RunStopped(Exception):
+    """A run was asked to stop from outside, and has done so in order; no fault.
+
+    Args:
+        message: What to show.
+        exit_code: What the command ends with.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """The end of an error message: the nearest choice or, where nothing is near, the choices.
 

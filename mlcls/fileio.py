@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import pickle
 import re
+import struct
 import tempfile
 import warnings
 import zipfile
@@ -34,18 +36,125 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[IO[bytes]], obje
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    temporary = _write_temporary(path, write)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_checked(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file as `write_atomic` does, read it back, and keep its checksum beside it (`checksum_path`).
+
+    The checksum of an older file of this name goes before the new file comes, and the new one is there after it: at
+    no moment does a checksum belong to another file.
+
+    Args:
+        path: Where the file shall be.
+        write: Called with the open temporary file; what it writes is to be a zip archive, as of ``torch.save``.
+
+    Raises:
+        OSError: It cannot be written, or what is read back is not what was written; an older file is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _write_temporary(path, write)
+    try:
+        _check_archive(temporary)
+        digest = file_digest(temporary)
+        checksum_path(path).unlink(missing_ok=True)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+    write_atomic(checksum_path(path), lambda file: file.write(f'{digest}  {path.name}\n'.encode()))
+
+
+def _write_temporary(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
+    """Write a file beside ``path`` and bring it to the disk; it has the rights of a new file."""
+    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(handle, 'wb') as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+            if hasattr(os, 'posix_fadvise'):  # what is read back is to come from the disk
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.chmod(temporary, 0o666 & ~_UMASK)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        reason = _system_error(error)
+        if reason is not None:
+            raise OSError(reason.errno, reason.strerror) from error
         raise
-    _sync_folder(path.parent)
+    return temporary
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """What the system said, where torch says on a full disk that its archive is not at the right position."""
+    found: BaseException | None = error if isinstance(error, RuntimeError) else None
+    while found is not None and not isinstance(found, OSError):
+        found = found.__context__
+    return found
+
+
+def _check_archive(path: Path) -> None:
+    """Compare every record of an archive with its CRC, which was computed from memory when it was written."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile as error:
+        raise OSError(errno.EIO, f'what was read back is not what was written ({error})') from error
+    if damaged is not None:
+        raise OSError(errno.EIO, f'what was read back is not what was written ({damaged})')
+
+
+def checksum_path(path: str | os.PathLike[str]) -> Path:
+    """The file beside a checkpoint with its SHA-256, in the form that ``sha256sum --check`` reads."""
+    return Path(f'{os.fspath(path)}.sha256')
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    found = hashlib.sha256()
+    with Path(path).open('rb') as file:
+        while chunk := file.read(1 << 22):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def check_checksum(path: str | os.PathLike[str]) -> None:
+    """Compare a file with the checksum beside it or, without one, the records of an archive with their CRCs, at which
+    torch does not look when it reads them.
+
+    Raises:
+        CheckpointError: They differ, or the file cannot be read.
+    """
+    try:
+        stored = checksum_path(path).read_text().split()[:1]
+    except (OSError, ValueError):
+        stored = []
+    if not stored:
+        _check_records(Path(path))
+        return
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read ({error.strerror})') from error
+    if stored[0] != found:
+        raise CheckpointError(f'{path}: is damaged: its SHA-256 is not the one in {checksum_path(path).name}')
+
+
+def _check_records(path: Path) -> None:
+    try:
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+    except (*_DAMAGED, struct.error) as error:
+        raise CheckpointError(f'{path}: is damaged: {getattr(error, "strerror", None) or error}') from error
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -85,10 +194,14 @@ def weights_hash(state_dict: Mapping[str, Any]) -> str:
     return found.hexdigest()
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+#: Read once: that is possible only by setting it, and two threads might do so at a time.
+_UMASK = _read_umask()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -172,16 +285,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu', mma
                 f'({reason}); ask its author for a file of tensors only'
             ) from error
         raise CheckpointError(f'{path}: not a checkpoint file, or a damaged one ({reason})') from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ) as error:
+    except _DAMAGED as error:
         raise CheckpointError(f'{path}: damaged or cut short ({_first_sentence(error)})') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dictionary of weights')

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mlcls'
-BASE = {'errors', 'registry', 'structures', 'fileio'}
+BASE = {'errors', 'registry', 'structures', 'fileio', 'startup'}
 #: Room -> rooms it may import. A room may always import itself and the base.
 ALLOWED = {
     'errors': set(),
     'registry': set(),
     'structures': {'errors'},
     'fileio': {'errors'},
+    'startup': set(),
     'config': BASE,
     'datasets': BASE,
     'models': BASE,
@@ -70,9 +71,80 @@ def test_only_the_engine_knows_the_runner(path: Path) -> None:
         ('mlcls.models', {'cv2', 'sklearn', 'mmcv', 'torchvision', 'mmengine.runner'}),
         ('mlcls.evaluation', {'sklearn', 'torchmetrics', 'mmcv', 'torchvision', 'mmengine.runner'}),
         ('mlcls.config', {'sklearn', 'mmcv', 'torchvision', 'mmengine.runner'}),
+        ('mlcls.startup', {'torch', 'mmengine'}),
+        (
+            'mlcls.engine',
+            {
+                *('torchvision', 'matplotlib', 'tensorboard', 'torch.utils.tensorboard', 'mmcv', 'sklearn', 'pandas'),
+                *('scipy', 'timm', 'onnx', 'torch._dynamo', 'wandb', 'mlflow'),
+            },
+        ),
     ],
 )
 def test_importing_is_light(module: str, heavy: set[str]) -> None:
     code = f'import sys, {module}; print(*[n for n in {sorted(heavy)!r} if n in sys.modules])'
     loaded = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split()
     assert not loaded
+
+
+#: A step of an optimiser, as all runs take it.
+STEP = """
+import sys
+from mlcls.startup import import_late
+import_late()
+import torch, mlcls.engine
+layer = torch.nn.Linear(2, 2)
+optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
+layer(torch.ones(1, 2)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+"""
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+
+
+def test_commands_leave_out_compiler_and_sharding() -> None:
+    heavy = ('torch._dynamo.eval_frame', 'torch._inductor', 'torch.distributed.fsdp', 'torchvision', 'sympy')
+    assert run(f'{STEP}print(*[name for name in {heavy!r} if name in sys.modules])') == '\n'
+
+
+def test_what_is_left_out_comes_when_it_is_asked_for() -> None:
+    """The compiler compiles, and keeps out of its graphs what it otherwise does; classes for sharding are the real."""
+    code = f"""{STEP}
+from mmengine.registry import MODEL_WRAPPERS, OPTIMIZERS
+import mmengine.model
+assert torch._dynamo.__name__ == 'torch._dynamo' and 'torch._dynamo.eval_frame' not in sys.modules
+zero_grad = torch.optim.Optimizer.zero_grad.__wrapped__
+assert vars(zero_grad)['__dynamo_disable'] is zero_grad
+compiled = torch.compile(lambda x: x * 2 + 1, backend='eager')
+assert compiled(torch.ones(2)).tolist() == [3, 3]
+assert torch._dynamo is sys.modules['torch._dynamo'] and torch._dynamo.__file__
+optimizer.zero_grad()
+assert vars(zero_grad)['__dynamo_disable'] is not zero_grad
+try:
+    MODEL_WRAPPERS.build(dict(type='MMFullyShardedDataParallel', module=layer))
+except Exception as error:
+    print(type(error).__name__)
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from mmengine.optim.optimizer.zero_optimizer import digit_version  # not the class: the module itself
+assert issubclass(mmengine.model.MMFullyShardedDataParallel, FullyShardedDataParallel)
+assert MODEL_WRAPPERS.get('MMFullyShardedDataParallel') is mmengine.model.MMFullyShardedDataParallel
+assert issubclass(OPTIMIZERS.get('ZeroRedundancyOptimizer'), ZeroRedundancyOptimizer)
+print('done')
+"""
+    assert run(code).split()[-1] == 'done'
+
+
+def test_what_is_imported_already_stays() -> None:
+    code = """
+import sys, torch._dynamo, mmengine.model
+from mlcls.startup import import_late
+before = dict(sys.modules)
+import_late()
+assert sys.modules == before
+print('same')
+"""
+    assert run(code) == 'same\n'

@@ -149,13 +149,25 @@ def _default_hooks(walk: Walk, path: KeyPath, value: Any) -> None:
         walk.problems.add(path, f'must be a dict of hooks, not {value!r}')
         return
     for name, hook in value.items():
-        near = difflib.get_close_matches(str(name), schema.HOOK_SLOTS - value.keys(), n=1, cutoff=0.8)
-        if name not in schema.HOOK_SLOTS and near:
+        near = difflib.get_close_matches(str(name), schema.HOOK_SLOTS, n=1, cutoff=0.8)
+        has_type = isinstance(hook, Mapping) and 'type' in hook
+        if name not in schema.HOOK_SLOTS and near and not has_type and near[0] in value:
+            walk.problems.add((*path, name), f"unknown slot; did you mean '{near[0]}'?")
+            continue
+        if name not in schema.HOOK_SLOTS and near and near[0] not in value:
             walk.problems.add(
                 (*path, name),
                 f"unknown slot, so that the default '{near[0]}' hook would run too; did you mean '{near[0]}'?",
             )
-        walk.slot((*path, name), hook, Slot('HOOKS'))
+        walk.slot((*path, name), hook, Slot('HOOKS', schema.HOOK_SLOTS.get(str(name))))
+
+
+def _custom_hooks(walk: Walk, path: KeyPath, value: Any) -> None:
+    """A list of hooks."""
+    if value is not None and not isinstance(value, (list, tuple)):
+        walk.problems.add(path, f'must be a list of hooks, as in [dict(type=...)], not {type(value).__name__}')
+        return
+    walk.slot(path, value, Slot('HOOKS'))
 
 
 def _runner_type(walk: Walk, path: KeyPath, value: Any) -> None:
@@ -183,6 +195,7 @@ _RULES: dict[str, Callable[[Walk, KeyPath, Any], None]] = {
     'val_evaluator': _evaluator,
     'test_evaluator': _evaluator,
     'default_hooks': _default_hooks,
+    'custom_hooks': _custom_hooks,
     'runner_type': _runner_type,
     'default_scope': _default_scope,
     'launcher': _launcher,

@@ -41,6 +41,8 @@ KNOWN_KEYS = frozenset(
         'find_unused_parameters',
         'sync_bn',
         'channels_last',
+        'compile',
+        'activation_checkpointing',
         'custom_imports',
         'runner_type',
         'cfg',
@@ -70,7 +72,6 @@ TOP_SLOTS = {
     'data_preprocessor': Slot('MODELS', 'ClsDataPreprocessor'),
     'val_cfg': Slot('LOOPS', 'ValLoop'),
     'test_cfg': Slot('LOOPS', 'TestLoop'),
-    'custom_hooks': Slot('HOOKS'),
     'visualizer': Slot('VISUALIZERS'),
     'vis_backends': Slot('VISBACKENDS'),
     'log_processor': Slot('LOG_PROCESSORS', 'LogProcessor'),
@@ -166,8 +167,8 @@ UNTYPED: dict[str, frozenset[str]] = {
     'train_dataloader': _LOADER,
     'val_dataloader': _LOADER,
     'test_dataloader': _LOADER,
-    'env_cfg': frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}),
-    'env_cfg.dist_cfg': frozenset({'backend', 'timeout'}),
+    'env_cfg': frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', 'tf32'}),
+    'env_cfg.dist_cfg': frozenset({'backend', 'timeout', 'heartbeat'}),
     'env_cfg.mp_cfg': frozenset({'mp_start_method', 'opencv_num_threads'}),
     'randomness': frozenset({'seed', 'diff_rank_seed', 'deterministic'}),
     'auto_scale_lr': frozenset({'enable', 'base_batch_size'}),
@@ -199,19 +200,19 @@ CONSTRUCTORS = {
     'LearningRateDecayOptimWrapperConstructor': PARAMWISE | {'layer_decay_rate'},
 }
 
-#: The hooks that run unless a config replaces them, by their slot in ``default_hooks``.
-HOOK_SLOTS = frozenset(
-    {
-        'runtime_info',
-        'timer',
-        'sampler_seed',
-        'logger',
-        'param_scheduler',
-        'checkpoint',
-        'finite_loss',
-        'progress',
-        'bad_images',
-    }
-)
+#: The hooks that run unless a config replaces them, by their slot in ``default_hooks``; the type of a slot need not be
+# said.
+HOOK_SLOTS = {
+    'runtime_info': 'RuntimeInfoHook',
+    'timer': 'IterTimerHook',
+    'sampler_seed': 'DistSamplerSeedHook',
+    'logger': 'LoggerHook',
+    'param_scheduler': 'ParamSchedulerHook',
+    'checkpoint': 'CheckpointHook',
+    'finite_loss': 'FiniteLossHook',
+    'progress': 'ProgressHook',
+    'bad_images': 'BadImagesHook',
+    'tensorboard': 'TensorBoardHook',
+}
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')

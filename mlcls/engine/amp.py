@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
-from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mlcls.engine.optim import OptimWrapper
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.registry import OPTIM_WRAPPERS
 
@@ -86,16 +86,23 @@ class AmpOptimWrapper(OptimWrapper):
             raise ConfigError(f"AmpOptimWrapper: loss_scale must be 'dynamic', a number or a dict, got '{loss_scale}'")
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16, **settings)
 
+    def _watched(self, loss: torch.Tensor) -> torch.Tensor:
+        if self.guard is None or not self.scaler.is_enabled():
+            return super()._watched(loss)
+        self.guard.note(loss)  # gradients of float16 overflow at times, and the scaler leaves out such steps
+        return loss
+
     def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
         """Gradients of the (scaled) loss."""
-        self.scaler.scale(loss).backward(**kwargs)
-        self._inner_count += 1
+        super().backward(self.scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs: Any) -> None:
         """One optimiser step; left out by the scaler if a float16 gradient overflowed."""
-        if self.clip_grad_kwargs:
-            self.scaler.unscale_(self.optimizer)
-            self._clip_grad()
+        if not self.scaler.is_enabled():
+            super().step(**kwargs)
+            return
+        self.scaler.unscale_(self.optimizer)
+        self.clip_gradients()
         self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update(self._fixed_scale)
 

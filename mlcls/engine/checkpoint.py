@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
 from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,9 +17,13 @@ from torch import nn
 
 import mlcls
 from mlcls.config import to_plain
+from mlcls.engine.averaging import averaging_hook
+from mlcls.engine.dataloader import batch_size_of
+from mlcls.engine.random_state import gather_rank_states
+from mlcls.engine.sharding import whole
 from mlcls.errors import CheckpointError, UserError
 from mlcls.evaluation.operating_points import OperatingPoints
-from mlcls.fileio import read_checkpoint, write_atomic
+from mlcls.fileio import check_checksum, checksum_path, read_checkpoint, write_checked
 from mlcls.models.fitting import training_state
 from mlcls.models.weights import loaded_weights
 
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
 #: File in the work folder that names the newest checkpoint.
 POINTER = 'last_checkpoint'
+#: Above so many images, no hash is made of their labels.
+_MANY_IMAGES = 1_000_000
 #: Where a checkpoint keeps the thresholds of its model.
 POINTS = 'operating_points'
 
@@ -36,42 +43,62 @@ def unwrap(model: nn.Module) -> nn.Module:
     return cast(nn.Module, model.module) if is_model_wrapper(model) else model
 
 
-def as_data(value: Any) -> Any:
+def as_data(value: Any, copy: Callable[[torch.Tensor], torch.Tensor] | None = None) -> Any:
     """Reduce a state to tensors, numbers, strings and containers of them, which can be read without unpickling code.
 
     Callables (a scheduler keeps its annealing function) are dropped: constructors make them anew.
+
+    Args:
+        value: The state.
+        copy: Takes a tensor to the one that is kept; without it, tensors on the CPU are kept themselves.
 
     Raises:
         CheckpointError: Something that is none of these.
     """
     if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
+        return value.detach().cpu() if copy is None else copy(value)
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {key: as_data(item) for key, item in value.items() if not callable(item)}
+        return {key: as_data(item, copy) for key, item in value.items() if not callable(item)}
     if isinstance(value, (list, tuple)):
-        return type(value)(as_data(item) for item in value) if type(value) in (list, tuple) else list(value)
+        return type(value)(as_data(item, copy) for item in value) if type(value) in (list, tuple) else list(value)
     if value is None or isinstance(value, (str, bytes, Number)):
         return value
     raise CheckpointError(f'cannot save a {type(value).__name__} in a checkpoint')
 
 
-def make_payload(runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
-    """Everything needed to go on from here, and to test without the config file.
+def make_payload(
+    runner: Runner,
+    epoch: int,
+    iteration: int,
+    batches_done: int = 0,
+    is_validated: bool = False,
+    weights: str = 'averaged',
+) -> dict[str, Any]:
+    """Everything needed to go on from here, and to test without the config file; called by all ranks together.
 
     Args:
         runner: The run.
         epoch: Epochs finished.
         iteration: Iterations finished.
+        batches_done: Batches of the next epoch that are finished, too.
+        is_validated: The validation of the epochs finished is over.
+        weights: Those to be used, ``'averaged'`` or ``'raw'``, where the run averages them.
     """
     schedulers = runner.param_schedulers or []
     payload = {
         'meta': {
             'epoch': epoch,
             'iter': iteration,
+            'batches_done': batches_done,
+            'is_validated': is_validated,
+            'batch_size': batch_size_of(runner.train_dataloader),
+            'world_size': runner.world_size,
+            'num_workers': runner.train_dataloader.num_workers,
+            **describe_data(runner.train_dataloader.dataset),
             'seed': runner.seed,
             'classes': list(runner.train_dataloader.dataset.metainfo['classes']),
             'config': to_plain(runner.cfg),
@@ -85,23 +112,42 @@ def make_payload(runner: Runner, epoch: int, iteration: int) -> dict[str, Any]:
                 'python': platform.python_version(),
             },
         },
-        'state_dict': unwrap(runner.model).state_dict(),
+        'state_dict': whole(unwrap(runner.model).state_dict()),
         'training_state': training_state(unwrap(runner.model)),
-        'optimizer': runner.optim_wrapper.state_dict(),
+        'optimizer': whole(runner.optim_wrapper.state_dict()),
         'param_schedulers': [scheduler.state_dict() for scheduler in schedulers],
+        'hooks': {type(hook).__name__: hook.state_dict() for hook in runner.hooks if hasattr(hook, 'state_dict')},
+        'ranks': gather_rank_states(unwrap(runner.model), inside_epoch=batches_done > 0),
     }
     if runner.train_counts is not None:
         payload['meta']['train_counts'] = runner.train_counts
-    if runner.operating_points is not None:
-        payload[POINTS] = runner.operating_points.to_dict()
+    if averaging_hook(runner) is not None:
+        payload['meta']['weights'] = weights
+    points = runner.raw_points if weights == 'raw' else runner.operating_points
+    if points is not None:
+        payload[POINTS] = points.to_dict()
     runner.call_hook('before_save_checkpoint', checkpoint=payload)
     return payload
+
+
+def describe_data(dataset: Any) -> dict[str, Any]:
+    """How many images a data set has and, unless they are so many that it takes long, a hash of their labels."""
+    images = getattr(dataset, 'num_images', len(dataset))  # of shards, len is a rank's part
+    is_quick = images <= _MANY_IMAGES
+    return {'num_images': images, 'data_hash': str(getattr(dataset, 'fingerprint', '')) if is_quick else ''}
 
 
 def points_path(path: str | Path) -> Path:
     """The JSON file beside a checkpoint that holds the thresholds of its model."""
     path = Path(path)
     return path.with_name(f'{path.stem}.thresholds.json')
+
+
+def delete_checkpoint(path: Path) -> None:
+    """Delete a checkpoint and what lies beside it."""
+    path.unlink(missing_ok=True)
+    checksum_path(path).unlink(missing_ok=True)
+    points_path(path).unlink(missing_ok=True)
 
 
 def stored_points(checkpoint: dict[str, Any], path: str | Path) -> OperatingPoints | None:
@@ -145,11 +191,42 @@ def store_points(path: str | Path, points: OperatingPoints) -> None:
         points.check_classes(classes, str(path))
     try:
         as_data(content)
-        write_atomic(path, lambda file: torch.save({**content, POINTS: as_data(points.to_dict())}, file))
+        write_checked(path, lambda file: torch.save({**content, POINTS: as_data(points.to_dict())}, file))
     except CheckpointError as error:
         raise CheckpointError(f'{path}: is not rewritten, since it is not plain data ({error}); {elsewhere}') from None
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be written ({error.strerror}); {elsewhere}') from error
+
+
+def find_good(folder: Path, warn: Callable[[str], None]) -> Path:
+    """The newest checkpoint of a work folder that is not damaged.
+
+    Args:
+        folder: The work folder.
+        warn: Called with a line for each damaged one that is passed over.
+
+    Raises:
+        CheckpointError: There is none, or all are damaged.
+    """
+    newest = find_checkpoint(folder)
+    named = _named_by_pointer(folder)
+    if named is not None and named != newest:
+        warn(f'passed over: {named}, which {POINTER} names, is not there')
+    others = sorted(
+        (path for path in folder.glob('*.pth') if path != newest), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    reasons = []
+    for path in (newest, *others):
+        try:
+            check_checksum(path)
+            found = read_checkpoint(path, mmap=False)
+            if 'optimizer' not in found:
+                raise CheckpointError(f'{path}: holds no training state')
+            return path
+        except CheckpointError as error:
+            reasons.append(str(error))
+            warn(f'passed over: {error}')
+    raise CheckpointError(f'{folder}: no checkpoint to resume from is whole: ' + '; '.join(reasons))
 
 
 def find_checkpoint(folder: Path) -> Path:
@@ -158,15 +235,24 @@ def find_checkpoint(folder: Path) -> Path:
     Raises:
         CheckpointError: There is none.
     """
-    pointer = folder / POINTER
-    if pointer.is_file():
-        path = folder / Path(pointer.read_text().strip()).name
-        if path.is_file():
-            return path
+    named = _named_by_pointer(folder)
+    if named is not None and named.is_file():
+        return named
     found = sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime)
     if not found:
         raise CheckpointError(f'{folder}: no checkpoint to resume from; leave --resume out to start afresh')
     return found[-1]
+
+
+def _named_by_pointer(folder: Path) -> Path | None:
+    """The checkpoint that the pointer names, there or not; None without a pointer, or with rubbish in it."""
+    try:
+        name = Path((folder / POINTER).read_text().strip()).name
+        path = folder / name
+        path.is_file()
+    except (OSError, ValueError):
+        return None
+    return path if name.endswith('.pth') else None
 
 
 def find_best(folder: Path) -> Path:
@@ -200,26 +286,6 @@ def stored_config(checkpoint: dict[str, Any], path: Path) -> dict[str, Any]:
             f'{path}: carries no config (not written by mlcls?); give the config file too: tools/test.py CONFIG {path}'
         )
     return config
-
-
-def check_same_optimisation(runner: Runner, checkpoint: dict[str, Any], path: str) -> None:
-    """Refuse to resume with another optimiser or other schedulers than the checkpoint was written with.
-
-    Raises:
-        CheckpointError: They differ.
-    """
-    stored, given = checkpoint['meta'].get('optimizer'), type(runner.optim_wrapper.optimizer).__name__
-    schedulers = len(runner.param_schedulers or [])
-    if stored != given:
-        raise CheckpointError(
-            f'{path}: was written with the optimizer {stored}, the config has {given}; '
-            f'to start a new run from its weights use --cfg-options load_from={path}'
-        )
-    if len(checkpoint.get('param_schedulers', [])) != schedulers:
-        raise CheckpointError(
-            f'{path}: has {len(checkpoint.get("param_schedulers", []))} schedulers, the config '
-            f'{schedulers}; resume with the config that it was trained with'
-        )
 
 
 def stored_train_counts(checkpoint: dict[str, Any]) -> list[int] | None:

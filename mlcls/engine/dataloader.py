@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from mlcls.datasets import collate_batch
-from mlcls.datasets.shards import ShardDataset, ShardLoader, configure_order
+from mlcls.datasets import EpochSampler, collate_batch
+from mlcls.datasets.shards import ShardDataset, configure_order
+from mlcls.engine.worker_watch import WatchedLoader, WatchedShardLoader
 from mlcls.errors import ConfigError
 from mlcls.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
@@ -21,7 +24,8 @@ def build_dataloader(config: DataLoader | Mapping[str, Any], seed: int | None = 
     """Build a loader.
 
     Worker processes are forked where the system can, so that they share the annotations instead of receiving a copy,
-    and each is set up by `mlcls.datasets.workers.init_worker`, unless the config says otherwise.
+    and each is set up by `mlcls.datasets.workers.init_worker`, unless the config says otherwise. They are watched, see
+    `mlcls.engine.worker_watch`.
 
     Args:
         config: ``dataset``, ``sampler`` (or ``batch_sampler``), ``collate_fn``, ``worker_init_fn`` as configs with a
@@ -63,7 +67,7 @@ def build_dataloader(config: DataLoader | Mapping[str, Any], seed: int | None = 
     # from the same epoch after a resume, in dropout and all else that is drawn from it.
     settings.setdefault('generator', torch.Generator().manual_seed(seed or 0))
     try:
-        return ShardLoader(dataset, **settings) if of_shards else DataLoader(dataset, **settings)
+        return (WatchedShardLoader if of_shards else WatchedLoader)(dataset, **settings)
     except (TypeError, ValueError) as error:
         raise ConfigError(f'the data loader cannot be built: {error}') from error
 
@@ -84,6 +88,8 @@ def _order(settings: dict[str, Any], dataset: Any, seed: int | None) -> dict[str
         sampler = DATA_SAMPLERS.build(dict(sampler), default_args={'dataset': dataset, 'seed': seed})
     batches = settings.pop('batch_sampler', None)
     if batches is None:
+        if sampler is None and settings.pop('shuffle', False):  # torch's own order is of no epoch
+            sampler = EpochSampler(dataset, seed=seed)
         return {'sampler': sampler}
     if isinstance(batches, Mapping):
         arguments = {'sampler': sampler, 'batch_size': settings.pop('batch_size', 1)}
@@ -99,3 +105,85 @@ def _function(config: Any) -> Any:
     name = arguments.pop('type')
     found = FUNCTIONS.get(name) if isinstance(name, str) else name
     return partial(found, **arguments) if arguments else found
+
+
+def batch_size_of(loader: DataLoader) -> int | None:
+    """Images of a whole batch on this rank; None where a batch sampler of another kind decides."""
+    size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size
+    return int(size) if size else None
+
+
+def start_at(loader: DataLoader, epoch: int, batches: int) -> None:
+    """Let the next iteration over a loader begin inside an epoch; those after it begin at the beginning again.
+
+    Nothing is loaded for what is left out. Our samplers and shards do not even draw it; of a batch sampler of another
+    kind, and of other samplers, batches of indices are drawn and dropped.
+
+    Args:
+        loader: The loader.
+        epoch: Number of the epoch, from 0; told to samplers that know epochs.
+        batches: Number, from 0, of the batch that comes first.
+
+    Raises:
+        ConfigError: The data set is a stream of another kind than ours, and ``batches`` is not 0.
+    """
+    if isinstance(loader.dataset, ShardDataset):
+        loader.dataset.set_epoch(epoch, batches * loader.dataset.batch_size)
+        return
+    if isinstance(loader.dataset, IterableDataset):
+        if batches:
+            raise ConfigError(
+                f'{type(loader.dataset).__name__} is read as a stream and cannot be taken up inside an epoch; resume '
+                'from a checkpoint of the end of an epoch, or use ShardDataset'
+            )
+        return
+    draws, own = order_of(loader), loader.batch_sampler
+    inner: Any = own.inner if isinstance(own, _LaterBatches) else own
+    if (inner is None or type(inner) is BatchSampler) and _starts_inside(draws):
+        draws.set_epoch(epoch, batches * (1 if inner is None else inner.batch_size))
+        _leave_out(loader, 0)
+        return
+    for part in (draws, inner):
+        if hasattr(part, 'set_epoch'):
+            part.set_epoch(epoch)
+    _leave_out(loader, batches)
+
+
+def _starts_inside(order: Any) -> bool:
+    """Whether a sampler can begin inside an epoch."""
+    method = getattr(order, 'set_epoch', None)
+    return method is not None and 'start' in inspect.signature(method).parameters
+
+
+def _leave_out(loader: DataLoader, batches: int) -> None:
+    """Drop what the loader's order gives first, in the next iteration alone."""
+    order: Any = loader._index_sampler
+    if not isinstance(order, _LaterBatches):
+        if not batches:
+            return
+        order = _LaterBatches(order)
+        # torch lets nobody replace these two; and an iterator whose workers live on keeps what it was made with.
+        object.__setattr__(loader, 'sampler' if loader.batch_sampler is None else 'batch_sampler', order)
+        if loader._iterator is not None:
+            loader._iterator._index_sampler = order
+    order.left_out = batches
+
+
+class _LaterBatches:
+    """A batch sampler that can leave out its first batches, once."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner: Any = inner
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        left_out, self.left_out = self.left_out, 0
+        yield from islice(iter(self.inner), left_out, None)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'inner':  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.inner, name)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+import platform
 import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, ClassVar
 
+import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 
@@ -28,9 +34,23 @@ def make_logger(name: str, log_file: Path, level: int | str) -> MMLogger:
     for number, handler in enumerate(logger.handlers):
         if isinstance(handler, logging.FileHandler):
             handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+            handler.handleError = _say_once(log_file)  # type: ignore[assignment]
         elif not isinstance(handler, ConsoleHandler):
             logger.handlers[number] = ConsoleHandler(handler.level)
     return logger
+
+
+def _say_once(log_file: Path) -> Callable[[logging.LogRecord], None]:
+    """What a log file does that cannot be written (a full disk): logging prints a traceback for each line."""
+    said: list[str] = []
+
+    def handle_error(record: logging.LogRecord) -> None:
+        if not said:
+            reason = getattr(sys.exc_info()[1], 'strerror', None) or sys.exc_info()[1]
+            said.append(f'warning: {log_file}: cannot be written ({reason}); training goes on')
+            print(said[0], file=sys.stderr)
+
+    return handle_error
 
 
 class ConsoleHandler(logging.StreamHandler):
@@ -60,6 +80,49 @@ class _ConsoleFormatter(logging.Formatter):
             time, _, message = text.partition(' ')
             text = f'{time} {record.levelname.lower()}: {message}'
         return text
+
+
+class FormattedConfig(Config):
+    """A config whose text is made once, however often it is asked for: laying it out takes its time.
+
+    Args:
+        config: An mmengine config that no longer changes.
+    """
+
+    _last: ClassVar[tuple[str, str]] = ('', '')
+
+    def __init__(self, config: Config) -> None:
+        for name, value in vars(config).items():
+            object.__setattr__(self, name, value)  # setattr() would make it a setting
+
+    @property
+    def pretty_text(self) -> str:
+        """The config as Python code."""
+        content = repr(self._cfg_dict)
+        if FormattedConfig._last[0] != content:
+            FormattedConfig._last = (content, super().pretty_text)
+        return FormattedConfig._last[1]
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and devices, without importing or starting what a run may not use."""
+    names = ('torchvision', 'mmengine', 'mmcv-lite', 'numpy', 'opencv-python', 'simplejpeg')
+    return {
+        'Python': sys.version.replace('\n', ' '),
+        'platform': platform.platform(),
+        'torch': str(torch.__version__),
+        'CUDA': torch.version.cuda,
+        'GPUs': [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+        **{name: _version(name) for name in names},
+        'build of torch': ' '.join(torch.__config__.show().split()),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return 'not installed'
 
 
 def log_to_file(logger: logging.Logger, message: str) -> None:

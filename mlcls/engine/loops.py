@@ -1,4 +1,4 @@
-"""Training, validation and test loops."""
+"""Validation and test loops."""
 
 from __future__ import annotations
 
@@ -8,113 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_reduce
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop
-from torch import nn
+from mmengine.runner import BaseLoop
 
 from mlcls.datasets import innermost
 from mlcls.engine.amp import autocast_dtype
+from mlcls.engine.averaging import RAW, averaging_hook
 from mlcls.engine.dataloader import order_of
-from mlcls.errors import ConfigError, DataError
+from mlcls.engine.prefetch import prefetched
+from mlcls.errors import ConfigError
 from mlcls.evaluation import EvaluationResult, Evaluator, Rows
 from mlcls.evaluation.operating_points import OperatingPoints
-from mlcls.models.fitting import losses_of
 from mlcls.models.test_time import TestTimeViews
 from mlcls.registry import LOOPS
 from mlcls.structures import Batch
 
 if TYPE_CHECKING:
     from mlcls.engine.runner import Runner
-
-
-@LOOPS.register_module(name=['EpochBasedTrainLoop', 'TrainLoop'])
-class TrainLoop(EpochBasedTrainLoop):
-    """Training by epochs, with validation in between.
-
-    A resumed run first validates the epoch it resumes, since its checkpoint was written before that validation: best
-    scores and early stopping go on as if nothing had happened.
-
-    Args:
-        runner: The run.
-        dataloader: Training loader or its config.
-        max_epochs: Number of epochs.
-        val_begin: First epoch that is validated.
-        val_interval: Validate each time this many epochs have passed, and after the last.
-        dynamic_intervals: (epoch, interval) pairs that change ``val_interval`` on the way.
-    """
-
-    runner: Runner
-
-    def run(self) -> nn.Module:
-        """Train to the end; returns the model."""
-        self.runner.call_hook('before_train')
-        if self._epoch > 0:
-            self._validate_if_due()
-        while self._epoch < self._max_epochs and not self.stop_training:
-            self._seed_epoch()
-            self.run_epoch()
-            self._validate_if_due()
-        self.runner.call_hook('after_train')
-        return self.runner.model
-
-    def run_epoch(self) -> None:
-        """One epoch. Normalisation statistics are averaged over the ranks before anything is saved."""
-        self.runner.operating_points = None  # those were of the weights that are now changed
-        self.runner.call_hook('before_train_epoch')
-        self.runner.model.train()
-        losses = losses_of(self.runner.model).values()
-        for loss in losses:
-            loss.start_epoch(self._epoch)
-        for number, batch in enumerate(self.dataloader):
-            self._check_batch(batch)
-            self.run_iter(number, batch)
-        for loss in losses:
-            loss.end_epoch()
-        _average_statistics(self.runner.model)
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
-
-    def _check_batch(self, batch: Batch | None) -> None:
-        """Refuse what is left of a batch after ``on_error='skip'``, if nothing can be learnt from it."""
-        listed = 'work_dir/bad_images.jsonl lists those left out, with the reasons'
-        if batch is None:
-            raise DataError(f'no image of a whole batch can be used; {listed}')
-        if len(batch['index']) == 1 and has_batch_norm(self.runner.model):
-            raise DataError(
-                'a single image of a batch can be used, on which batch normalisation has no meaning; '
-                f"{listed}; on_error='replace' keeps batches whole"
-            )
-
-    def _seed_epoch(self) -> None:
-        # Dropout of an epoch depends on (seed, epoch, rank) alone, whatever was drawn before: resuming is exact.
-        torch.manual_seed(epoch_seed(self.runner.seed, self._epoch, self.runner.rank))
-
-    def _validate_if_due(self) -> None:
-        self._decide_current_val_interval()
-        due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
-        if self.runner.val_loop is not None and self._epoch >= self.val_begin and due:
-            self.runner.val_loop.run()
-
-
-def has_batch_norm(model: nn.Module) -> bool:
-    """Whether a model, in training, normalises by the statistics of a batch."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules())
-
-
-def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
-    """Seed of what the model and the batch augmentations draw in an epoch."""
-    return (seed * 1_000_003 + epoch) * 1_009 + rank
-
-
-def _average_statistics(model: nn.Module) -> None:
-    """Make batch normalisation's running statistics those of all ranks: each has seen its own share of the images.
-
-    Those that are kept fixed are equal already, and the mean of equal numbers could differ in its last digit.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.running_mean is not None:
-            all_reduce(module.running_mean, op='mean')
-            all_reduce(module.running_var, op='mean')
 
 
 class EvaluationLoop(BaseLoop):
@@ -188,8 +97,8 @@ class EvaluationLoop(BaseLoop):
     @torch.no_grad()
     def run(self) -> dict[str, float]:
         """Evaluate the data set; returns the metrics, and keeps the whole result in ``result``."""
-        self._score_all()
-        self.result = self.evaluator.evaluate(*self._extent())
+        self._begin()
+        self.result = self._evaluate()
         self._keep_points(self.result)
         self._finish(self.result.metrics)
         return self.result.metrics
@@ -200,18 +109,27 @@ class EvaluationLoop(BaseLoop):
 
         Hooks are called as in ``run``; those after the epoch are given no metrics.
         """
+        self._begin()
         self._score_all()
         rows = self.evaluator.collect(*self._extent())
         self._finish({})
         return rows
 
-    def _score_all(self) -> None:
-        """Score this process's share of the images."""
+    def _begin(self) -> None:
         self.runner.call_hook(f'before_{self.stage}')
         self.runner.call_hook(f'before_{self.stage}_epoch')
+
+    def _evaluate(self) -> EvaluationResult:
+        """Score the images by the network as it is, and compute the metrics."""
+        self._score_all()
+        return self.evaluator.evaluate(*self._extent())
+
+    def _score_all(self) -> None:
+        """Score this process's share of the images."""
         self.runner.model.eval()
         self.evaluator.prepare(len(order_of(self.dataloader)))
-        for number, batch in enumerate(self.dataloader):
+        for number, batch in enumerate(prefetched(self.dataloader, self.runner.device)):
+            self.runner.check_stop()
             if batch is not None:  # none of its images can be used
                 self.run_iter(number, batch)
 
@@ -250,15 +168,43 @@ class EvaluationLoop(BaseLoop):
 
 @LOOPS.register_module()
 class ValLoop(EvaluationLoop):
-    """Validation; see :class:`EvaluationLoop`. Thresholds that a metric fits are kept with the checkpoint."""
+    """Validation; see :class:`EvaluationLoop`. Thresholds that a metric fits are kept with the checkpoint.
+
+    Where the run averages its weights, the averaged ones are validated, and before them those in training, whose
+    metrics are called ``raw/<name>``.
+    """
 
     stage = 'val'
 
-    def _keep_points(self, result: EvaluationResult) -> None:
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        """Evaluate the data set; returns the metrics. ``result`` is that of the weights to be used."""
+        hook = averaging_hook(self.runner)
+        self.runner.raw_points = None
+        if hook is None or not hook.average.is_started:
+            return super().run()
+        self._begin()
+        raw: dict[str, float] = {}
+        if hook.evaluate_raw:
+            found = self._evaluate()
+            self.runner.raw_points = self._points_of(found)
+            raw = {f'{RAW}{name}': value for name, value in found.metrics.items()}
+        with hook.average.in_model():
+            self.result = self._evaluate()
+        self._keep_points(self.result)
+        metrics = {**self.result.metrics, **raw}
+        self._finish(metrics)
+        return metrics
+
+    def _points_of(self, result: EvaluationResult) -> OperatingPoints | None:
         points = result.points
         if points is not None and not points.data_hash:
             words = '' if self.dtype is None else f', scores in {self.dtype_words}'
             points = replace(points, data_hash=self.data_hash, source=points.source + words)
+        return points
+
+    def _keep_points(self, result: EvaluationResult) -> None:
+        points = self._points_of(result)
         self.runner.operating_points = points
         if points is not None:
             self.runner.logger.info(_gain(points))

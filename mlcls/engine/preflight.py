@@ -13,9 +13,11 @@ from torch.utils.data import DataLoader
 
 from mlcls.datasets import EpochSampler, ShardDataset
 from mlcls.datasets.checking import quick_check
+from mlcls.engine.averaging import RAW, averaging_hook
 from mlcls.engine.checkpoint import unwrap
 from mlcls.engine.dataloader import order_of
-from mlcls.engine.loops import has_batch_norm
+from mlcls.engine.optim import OptimWrapper
+from mlcls.engine.train_loop import has_batch_norm
 from mlcls.errors import ConfigError, did_you_mean
 from mlcls.evaluation import ThresholdMetric
 from mlcls.models.fitting import losses_of
@@ -69,11 +71,11 @@ def check_run(runner: Runner) -> None:
     sampler = order_of(loops['train'].dataloader)
     if hasattr(sampler, 'summary') and sampler is not datasets['train']:
         runner.logger.info(f'train sampler: {sampler.summary()}')
+    _check_wrapper(runner.optim_wrapper)
     _check_memories(unwrap(runner.model))
     _mention_frozen(runner)
     _check_best(runner, len(classes))
     _mention_thresholds(runner)
-    _mention_schedule(runner)
     TestTimeViews.from_config((runner.cfg.get('test_cfg') or {}).get('tta'))  # not first after the training
     if is_main_process():
         line = quick_check({'val' if name == 'validation' else name: dataset for name, dataset in datasets.items()})
@@ -82,6 +84,14 @@ def check_run(runner: Runner) -> None:
         runner.logger.warning(
             f"the data have one class ('{classes[0]}'): this trains a yes/no classifier, and CP, CR and "
             'CF1 equal OP, OR and OF1'
+        )
+
+
+def _check_wrapper(wrapper: Any) -> None:
+    if not isinstance(wrapper, OptimWrapper):
+        raise ConfigError(
+            f'optim_wrapper: {type(wrapper).__name__} of {type(wrapper).__module__} is not derived from '
+            "mlcls.engine.OptimWrapper, which keeps NaN from the weights; use type='OptimWrapper' or 'AmpOptimWrapper'"
         )
 
 
@@ -175,6 +185,9 @@ def _check_best(runner: Runner, num_classes: int) -> None:
                 'remove save_best or add val_dataloader, val_cfg and val_evaluator'
             )
         names = runner._val_loop.evaluator.names(num_classes)
+        averaging = averaging_hook(runner)
+        if averaging is not None and averaging.evaluate_raw:
+            names += [f'{RAW}{name}' for name in names]
         for name in wanted:
             if name != 'auto' and name not in names:
                 raise ConfigError(
@@ -201,19 +214,4 @@ def _mention_thresholds(runner: Runner) -> None:
             runner.logger.warning(
                 f'the head predicts by thr={rule[0]}, topk={rule[1]}, but {type(metric).__name__} decides by '
                 f'thr={thr}, topk={metric.topk}'
-            )
-
-
-def _mention_schedule(runner: Runner) -> None:
-    """Say when a schedule would go on after the last epoch, as after a change of ``max_epochs`` alone."""
-    schedulers = runner.cfg.get('param_scheduler') or []
-    for number, cfg in enumerate([schedulers] if isinstance(schedulers, dict) else schedulers):
-        if not cfg.get('by_epoch', True):
-            continue
-        length = cfg.get('T_max', cfg.get('total_steps', cfg.get('total_iters')))
-        end = cfg.get('end', None if length is None else cfg.get('begin', 0) + length)
-        if end is not None and runner.max_epochs < end < 10**6:
-            runner.logger.warning(
-                f'param_scheduler.{number} ({cfg.type}) goes on to epoch {end}, but training ends after epoch '
-                f'{runner.max_epochs}: the learning rate stops on the way'
             )

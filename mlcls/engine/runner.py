@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import master_only
+from mmengine.dist import barrier, master_only
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmengine.runner import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mlcls.config.schema import HOOK_SLOTS
+from mlcls.engine.agreement import Agreement
 from mlcls.engine.checkpoint import unwrap
-from mlcls.engine.dataloader import build_dataloader, order_of
-from mlcls.engine.distributed import init_distributed
-from mlcls.engine.logs import log_to_file, make_logger
+from mlcls.engine.compiling import compile_training
+from mlcls.engine.dataloader import batch_size_of, build_dataloader, order_of
+from mlcls.engine.distributed import init_distributed, losing_peers
+from mlcls.engine.feasibility import check_feasible
+from mlcls.engine.log_processor import LogProcessor
+from mlcls.engine.logs import FormattedConfig, describe_environment, log_to_file, make_logger
 from mlcls.engine.loops import TestLoop
+from mlcls.engine.meter import StepMeter
 from mlcls.engine.persistence import Persistence
 from mlcls.engine.preflight import check_batches, check_head, check_run
-from mlcls.errors import ConfigError
+from mlcls.engine.run_record import RunRecord, recorded
+from mlcls.engine.scale_lr import real_batch_size, scale_lr, scale_schedules
+from mlcls.engine.signals import StopSignals
+from mlcls.engine.snapshot import Snapshots
+from mlcls.engine.train_loop import TrainLoop
+from mlcls.engine.vis_backends import visualizer_config
+from mlcls.engine.writer import CheckpointWriter
+from mlcls.errors import ConfigError, RunStopped
 from mlcls.evaluation import Evaluator, Rows, build_evaluator
 from mlcls.evaluation.operating_points import OperatingPoints
 from mlcls.models.fitting import fit_heads, fit_losses, start_biases
-from mlcls.registry import MODEL_WRAPPERS, RUNNERS
+from mlcls.registry import LOG_PROCESSORS, MODEL_WRAPPERS, RUNNERS
 from mlcls.structures import LabelStatistics
 
 
@@ -46,16 +60,32 @@ class Runner(Persistence):
     _stored_counts: list[int] | None = None
     #: Thresholds fitted at the last validation, of the weights as they are; None from the next training epoch on.
     operating_points: OperatingPoints | None = None
+    #: The same of the weights in training, where averaged ones were validated, too.
+    raw_points: OperatingPoints | None = None
+    #: What is known of this run, kept in its folder; None outside of a training.
+    record: RunRecord | None = None
     model: Any
+    param_schedulers: Any
     _train_dataloader: Any
     _test_loop: Any
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """As in mmengine, but the process group also starts on a machine without a GPU."""
+        """As in mmengine, but the process group also starts on a machine without a GPU; and float32 on tensor cores."""
         if self.distributed:
             init_distributed(self.launcher, **env_cfg.get('dist_cfg', {}))
         super().setup_env(env_cfg)
+        if env_cfg.get('tf32') is not None:
+            torch.set_float32_matmul_precision('high' if env_cfg['tf32'] else 'highest')
+            torch.backends.cudnn.allow_tf32 = bool(env_cfg['tf32'])
         self._make_timestamp_unique()
+        self._of_step: dict[str, list[Any]] = {}
+        self.meter = StepMeter(self.world_size)
+        self.agreement = Agreement(('stop', 'save'))
+        #: What all ranks have agreed to do between two steps: ``'save'``, ``'stop'``.
+        self.decided: set[str] = set()
+        self.signals = StopSignals(lambda: self.agreement.wishes.add('stop'))
+        self.checkpoint_writer = CheckpointWriter(lambda message: self.logger.warning(message))
+        self._snapshots = Snapshots()
 
     def _make_timestamp_unique(self) -> None:
         # Runs of one process share loggers by name: a second one within a second would write to the first one's file.
@@ -94,32 +124,128 @@ class Runner(Persistence):
 
     def build_visualizer(self, visualizer: Any = None) -> Any:
         """The sink of scalars; JSON lines and TensorBoard unless the config says otherwise."""
-        backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
-        return super().build_visualizer(visualizer or dict(type='Visualizer', vis_backends=backends))
+        return super().build_visualizer(visualizer_config(visualizer, self.cfg.get('vis_backends')))
 
     def _log_env(self, env_cfg: dict[str, Any]) -> None:
-        from mmengine.utils.dl_utils import collect_env
-
-        environment = '\n'.join(f'  {key}: {value}' for key, value in collect_env().items())
+        environment = '\n'.join(f'  {key}: {value}' for key, value in describe_environment().items())
         log_to_file(self.logger, f'Environment:\n{environment}\n  seed: {self.seed}, processes: {self.world_size}')
-        log_to_file(self.logger, f'Config:\n{self.cfg.pretty_text}')
+        log_to_file(self.logger, f'Config:\n{FormattedConfig(self.cfg).pretty_text}')
         device = (
-            torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} threads'
+            torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {torch.get_num_threads()} thread(s)'
         )
         self.logger.info(f'{self.experiment_name}: seed {self.seed}, {self.world_size} process(es), {device}')
 
     def register_hooks(
         self, default_hooks: dict[str, Any] | None = None, custom_hooks: list[Any] | None = None
     ) -> None:
-        """mmengine's default hooks, the progress bar, the watch for a loss that is no longer finite, the list of images
-        that cannot be used."""
-        ours = {
-            'finite_loss': dict(type='FiniteLossHook'),
-            'progress': dict(type='ProgressHook'),
-            'bad_images': dict(type='BadImagesHook'),
+        """mmengine's default hooks, the progress bar, the watch for what is not finite, the list of images that cannot
+        be used, and what TensorBoard shows beside scalars."""
+        ours = {name: {'type': kind} for name, kind in HOOK_SLOTS.items()}
+        given = {
+            name: {**ours.get(name, {}), **hook} if isinstance(hook, Mapping) else hook
+            for name, hook in (default_hooks or {}).items()
         }
-        hooks = {**ours, **(default_hooks or {})}
-        super().register_hooks({name: hook for name, hook in hooks.items() if hook or name not in ours}, custom_hooks)
+        hooks = {**ours, **given}
+        # mmengine takes out those of its own that are None.
+        super().register_hooks(
+            {name: hook for name, hook in hooks.items() if hook or name in _MMENGINE_SLOTS}, custom_hooks
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network on this rank."""
+        return next(unwrap(self.model).parameters()).device
+
+    def build_log_processor(self, log_processor: Any) -> LogProcessor:
+        """What makes log lines; ours unless another type of ours is given."""
+        return LOG_PROCESSORS.build({'type': 'LogProcessor', **(log_processor or {})})
+
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        """As in mmengine."""
+        super().register_hook(hook, priority)
+        self._of_step = {}
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call a method of all hooks that have it; in every step, only of those in which it does something."""
+        if fn_name not in _STEP_STAGES:
+            super().call_hook(fn_name, **kwargs)
+            return
+        called = self._of_step.get(fn_name)
+        if called is None:
+            acting = [hook for hook in self._hooks if not _is_idle(hook, fn_name)]
+            called = self._of_step[fn_name] = [getattr(hook, fn_name) for hook in acting if hasattr(hook, fn_name)]
+        for method in called:
+            method(self, **kwargs)
+
+    # mmengine's look at the type of the loop each time; they are asked for several times a step.
+    @property
+    def iter(self) -> int:
+        """Steps finished."""
+        loop = self._train_loop
+        return loop._iter if isinstance(loop, TrainLoop) else super().iter
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        loop = self._train_loop
+        return loop._epoch if isinstance(loop, TrainLoop) else super().epoch
+
+    def decide(self, at_end: bool = False) -> None:
+        """Take up, on all ranks at the same step, what one of them wishes for: ``decided`` has it until it is done.
+
+        Args:
+            at_end: The epoch is over: wishes under way are waited for.
+        """
+        agreed = self.agreement.settle() if at_end else self.agreement.decide()
+        if agreed:
+            self.decided |= agreed
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether no gradients wait for the rest of their cycle of accumulation."""
+        return bool(getattr(self.optim_wrapper, 'is_between_steps', True))
+
+    def check_stop(self) -> None:
+        """End an evaluation if this process, which is alone, was asked to stop; several go on to its end.
+
+        Raises:
+            RunStopped: It was.
+        """
+        if 'stop' in self.agreement.wishes and self.world_size == 1:
+            raise self.stopped()
+
+    def stopped(self) -> RunStopped:
+        """What ends the run after it was asked to stop, once what is being written is on the disk."""
+        self._finish_writing()
+        name = self.signals.received or 'a wish'
+        if self.last_saved is None or self.last_saved[1] != self.iter:
+            kept = 'nothing was saved since the last checkpoint'
+        else:
+            kept = f'everything is in {self.last_saved[0]}'
+        words = f'stopped by {name} after iteration {self.iter}; {kept}; to go on, run the same command with --resume'
+        return RunStopped(words, self.signals.exit_code)
+
+    def train(self) -> nn.Module:
+        """Train to the end; returns the model.
+
+        Raises:
+            RunStopped: The process was asked to stop by SIGTERM, SIGUSR1 or Ctrl-C, and has saved.
+            UserError: It cannot go on.
+        """
+        with self.signals, recorded(self) as self.record, losing_peers():
+            model = super().train()
+            self._finish_writing()
+        return model
+
+    def _finish_writing(self) -> None:
+        """Wait for what is being written, on all ranks: launchers end all processes when one of them ends."""
+        self.checkpoint_writer.close()
+        if self.world_size > 1:
+            barrier()
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile what the setting ``compile`` names."""
+        compile_training(unwrap(self.model), self.optim_wrapper, self.cfg.get('compile'), self.logger)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Move the model to its device and, with several processes, wrap it for DDP."""
@@ -137,15 +263,13 @@ class Runner(Persistence):
         return self._distribute(model, model_wrapper_cfg)
 
     def _distribute(self, model: nn.Module, wrapper_cfg: dict[str, Any] | None, **others: Any) -> nn.Module:
-        settings = {
-            'type': 'MMDistributedDataParallel',
-            'broadcast_buffers': False,
-            'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
-            **(wrapper_cfg or {}),
-            **others,
-        }
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-        return MODEL_WRAPPERS.build(settings, default_args={'module': model, 'device_ids': devices})
+        settings = {'type': 'MMDistributedDataParallel', **(wrapper_cfg or {}), **others}
+        defaults: dict[str, Any] = {'module': model}
+        if 'DistributedDataParallel' in str(settings['type']):
+            defaults['device_ids'] = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+            defaults['broadcast_buffers'] = False
+            defaults['find_unused_parameters'] = self.cfg.get('find_unused_parameters', False)
+        return MODEL_WRAPPERS.build(settings, default_args=defaults)
 
     def rewrap_model(self) -> None:
         """Wrap the model for DDP anew, after other parameters of it are trained than before; on all ranks together.
@@ -156,7 +280,6 @@ class Runner(Persistence):
             return
         # The weights are equal on all ranks, and states that differ between ranks are to stay as they are.
         self.model = self._distribute(unwrap(self.model), self.cfg.get('model_wrapper_cfg'), init_sync=False)
-        self._maybe_compile('train_step')
 
     def _fit_to_labels(self, model: nn.Module) -> None:
         """Read the training labels, and let losses and heads take from them what the config leaves open."""
@@ -217,7 +340,19 @@ class Runner(Persistence):
             loop = {'type': 'TrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
         built = super().build_train_loop(loop)
         check_batches(self, built.dataloader)
+        check_feasible(self, built)
         return built
+
+    def scale_lr(self, optim_wrapper: Any, auto_scale_lr: Any = None) -> None:
+        """Scale the learning rates by the number of images that a step sees, if the config says so."""
+        if not (auto_scale_lr or {}).get('enable'):
+            return
+        base = auto_scale_lr.get('base_batch_size')
+        size = batch_size_of(self.train_dataloader)
+        images = real_batch_size(size, self.world_size, optim_wrapper._accumulative_counts)
+        factor = scale_lr(optim_wrapper, base, images)
+        self.param_schedulers = scale_schedules(self.param_schedulers, factor)
+        self.logger.info(f'learning rates times {factor:g}: a step sees {images} images, they were chosen for {base}')
 
     def build_val_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """The validation loop."""
@@ -240,7 +375,7 @@ class Runner(Persistence):
         """Keep the resolved config of a training run in its work folder."""
         if self._train_loop is not None:
             name = Path(self.cfg.filename).stem if self.cfg.filename else 'config'
-            self.cfg.dump(str(Path(self.work_dir) / f'{name}.py'))
+            FormattedConfig(self.cfg).dump(str(Path(self.work_dir) / f'{name}.py'))
 
     @contextmanager
     def closing(self) -> Iterator[None]:
@@ -255,7 +390,23 @@ class Runner(Persistence):
         for hook in self.hooks:
             if hasattr(hook, 'close'):
                 hook.close()
-        self.visualizer.close()
+        self.checkpoint_writer.settle()
+        with suppress(OSError):  # events that cannot be written: it was warned of
+            self.visualizer.close()
+
+
+#: Hooks that mmengine adds by itself.
+_MMENGINE_SLOTS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+#: Stages of hooks that are called in every step.
+_STEP_STAGES = frozenset({f'{when}_{phase}_iter' for when in ('before', 'after') for phase in ('train', 'val', 'test')})
+
+
+def _is_idle(hook: Any, stage: str) -> bool:
+    """Whether a hook's method of this name, and the one that it calls, are those of mmengine's base class."""
+    inner = f'_{stage.split("_")[0]}_iter'
+    return all(
+        name not in vars(hook) and getattr(type(hook), name, None) is getattr(Hook, name) for name in (stage, inner)
+    )
 
 
 def _with_type(loop: BaseLoop | dict[str, Any], name: str) -> BaseLoop | dict[str, Any]:

@@ -8,14 +8,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 
 from mlcls.engine.hooks import CheckpointHook, FiniteLossHook
 from mlcls.engine.hooks.checkpoint import is_better_lower
-from mlcls.errors import ConfigError, TrainingError
+from mlcls.errors import ConfigError
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
@@ -66,21 +64,10 @@ def test_checkpoint_settings_that_cannot_work_are_refused(settings: dict) -> Non
         CheckpointHook(**settings)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run() -> None:
-    """On a GPU nobody waits for the logits to be looked at; the hook looks at the loss now and then."""
-    runner = SimpleNamespace(epoch=2, iter=48, work_dir='runs/x')
-    hook = FiniteLossHook(interval=50)
-    hook.after_train_iter(runner, 48, outputs={'loss': torch.tensor(torch.inf)})  # not looked at yet
-    runner.iter = 49
-    with pytest.raises(
-        TrainingError, match=r'the loss became inf in epoch 3, by iteration 50.*Lower the learning rate'
-    ):
-        hook.after_train_iter(runner, 49, outputs={'loss': torch.tensor(1.0)})
-
-
-def test_finite_loss_interval() -> None:
-    with pytest.raises(ConfigError, match='interval must be at least 1'):
-        FiniteLossHook(interval=0)
+@pytest.mark.parametrize('settings', [dict(interval=0), dict(interval=True), dict(skip=-1), dict(skip=1.5)])
+def test_finite_loss_settings(settings: dict) -> None:
+    with pytest.raises(ConfigError, match='FiniteLossHook: .* must be a whole number of at least'):
+        FiniteLossHook(**settings)
 
 
 def on_a_terminal(command: list[str | Path]) -> str:

@@ -233,7 +233,7 @@ def test_checkpoints_that_cannot_hold_points_stay_as_they_are(tmp_path: Path, mo
     def full(path: Path, write: Any) -> None:
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(checkpoints, 'write_atomic', full)
+    monkeypatch.setattr(checkpoints, 'write_checked', full)
     with pytest.raises(
         CheckpointError, match=r'cannot be written \(No space left on device\); the thresholds are kept'
     ):

@@ -164,16 +164,16 @@ def test_the_interval_and_the_last_epoch(tiny_config: Path, capsys: pytest.Captu
 def test_averaged_weights_are_saved_and_validated_with_their_statistics(
     tiny_config: Path, tmp_path: Path, update_buffers: bool
 ) -> None:
-    ema = f"dict(type='EMAHook', momentum=0.1, update_buffers={update_buffers})"
+    ema = f"dict(type='EMAHook', momentum=0.1, update_buffers={update_buffers}, evaluate_raw=False)"
     options = {'train_cfg.max_epochs': 2}
     plain = train(with_hook(tiny_config, ema), TrainFlags(work_dir=str(tmp_path / 'plain')), options)
     path = with_hook(tiny_config, ema, "dict(type='PreciseBNHook', num_batches=6)")
     run = train(path, TrainFlags(work_dir=str(tmp_path / 'run')), options)
 
-    # Raw weights (kept in ema_state_dict, for going on) and averaged weights are the same with and without.
+    # Raw weights (kept in training_weights, for going on) and averaged weights are the same with and without.
     old, new = state(plain, 2), state(run, 2)
     assert all('running_' in name for name in moved(old, new)) and len(moved(old, new)) == 40
-    raw = {'state_dict': old['ema_state_dict']}, {'state_dict': new['ema_state_dict']}
+    raw = {'state_dict': old['training_weights']}, {'state_dict': new['training_weights']}
     assert not {name for name in moved(*raw) if 'running_' not in name}
     if not update_buffers:
         assert not moved(*raw)  # the trained weights keep their own statistics
@@ -220,7 +220,7 @@ def test_resumed_equals_uninterrupted(tiny_config: Path, tmp_path: Path) -> None
     train(path, TrainFlags(work_dir=str(run), resume=True), options)
     again = state(run, 2)
     assert not moved(whole, again)
-    assert not moved({'state_dict': whole['ema_state_dict']}, {'state_dict': again['ema_state_dict']})
+    assert not moved({'state_dict': whole['training_weights']}, {'state_dict': again['training_weights']})
     assert read_checkpoint(next(run.glob('best_*.pth')))['best'] == best['best']
 
 

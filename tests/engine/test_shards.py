@@ -12,10 +12,11 @@ from mlcls.apis import TrainFlags, test, train
 from mlcls.apis.packing import PackFlags, pack_data
 from mlcls.datasets.packs import PackSettings
 from mlcls.datasets.shards import ShardSize
-from mlcls.errors import ConfigError
+from mlcls.errors import CheckpointError, ConfigError, RunStopped
 from mlcls.fileio import read_checkpoint
 
 from .test_distributed import TOOLS, torchrun
+from .test_exact_resume import SignalAt, equal, last
 
 
 @pytest.fixture
@@ -95,3 +96,18 @@ def test_other_orders_are_refused(shard_config: Path, option: str, value: object
         return
     with pytest.raises(ConfigError, match='a ShardDataset orders its images itself'):
         train(shard_config, options={option: value})
+
+
+def test_a_run_that_is_stopped_inside_an_epoch_goes_on_with_the_shards_that_are_left(
+    shard_config: Path, tmp_path: Path
+) -> None:
+    workers = {'train_dataloader.num_workers': 2}
+    whole = train(shard_config, TrainFlags(work_dir=str(tmp_path / 'whole')), workers)
+    stop = {'custom_hooks': [dict(type='SignalAt', iteration=8)], **workers}
+    with pytest.raises(RunStopped):
+        train(shard_config, TrainFlags(work_dir=str(tmp_path / 'run')), stop)
+    with pytest.raises(CheckpointError, match='set train_dataloader.num_workers=2 .got 3. until this epoch ends'):
+        other = {'train_dataloader.num_workers': 3}
+        train(shard_config, TrainFlags(work_dir=str(tmp_path / 'run'), resume=True), other)
+    run = train(shard_config, TrainFlags(work_dir=str(tmp_path / 'run'), resume=True), workers)
+    assert SignalAt and equal(last(run), last(whole))

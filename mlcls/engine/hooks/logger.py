@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.hooks import LoggerHook as MMEngineLoggerHook
 
+from mlcls.errors import ConfigError
 from mlcls.registry import HOOKS
 
 
@@ -15,27 +16,60 @@ class LoggerHook(MMEngineLoggerHook):
 
     As mmengine's, without its lines about the experiment's name, a line for every few validation batches, and the raw
     dictionary of a test (the table says it).
+
+    Args:
+        interval: Training steps between two lines, at least 1.
+        **settings: Others of mmengine's.
+
+    Raises:
+        ConfigError: ``interval`` below 1.
     """
+
+    _has_warned = False
+
+    def __init__(self, interval: int = 10, **settings: Any) -> None:
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ConfigError(f'LoggerHook: interval must be a whole number of at least 1, got {interval!r}')
+        super().__init__(interval=interval, **settings)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Log when ``interval`` steps are over, and at the end of an epoch shorter than that."""
-        is_short_end = (
-            self.end_of_epoch(runner.train_dataloader, batch_idx) and len(runner.train_dataloader) < self.interval
-        )
-        if not is_short_end and not self.every_n_inner_iters(batch_idx, self.interval):
-            return
-        scalars, line = runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')
+        if not self.every_n_inner_iters(batch_idx, self.interval):
+            length = len(runner.train_dataloader) if batch_idx + 1 < self.interval else 0  # it takes its time
+            if batch_idx + 1 != length:
+                return
+        scalars, line = runner.log_processor.step_entry(runner, batch_idx)
         runner.logger.info(line, extra={'is_step': True})
-        runner.visualizer.add_scalars(scalars, step=runner.iter + 1, file_path=self.json_log_path)
+        self._keep(runner, scalars, runner.iter + 1)
+
+    def _keep(self, runner: Any, scalars: dict[str, Any], step: int) -> None:
+        """Hand numbers to the visualizer; a full disk is no reason to lose a training."""
+        try:
+            runner.visualizer.add_scalars(scalars, step=step, file_path=self.json_log_path)
+        except OSError as error:
+            if not self._has_warned:
+                runner.logger.warning(
+                    f'numbers of the log cannot be written ({error.strerror or error}); training goes on'
+                )
+            self._has_warned = True
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Nothing: a validation is one line."""
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
         """One line with the metrics of this validation."""
-        shown = '  '.join(f'{name.removeprefix("multi-label/")} {value:.2f}' for name, value in (metrics or {}).items())
+        shown = '  '.join(
+            f'{name.replace("multi-label/", "", 1)} {value:.2f}' for name, value in (metrics or {}).items()
+        )
         runner.logger.info(f'Epoch(val)   [{runner.epoch}]  {shown}')
-        runner.visualizer.add_scalars(dict(metrics or {}), step=runner.epoch, file_path=self.json_log_path)
+        self._keep(runner, dict(metrics or {}), runner.epoch)
+
+    def after_run(self, runner: Any) -> None:
+        """Close the backends. What they could not write they say again then."""
+        try:
+            super().after_run(runner)
+        except OSError as error:
+            runner.logger.warning(f'numbers of the log are not complete ({error.strerror or error})')
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Nothing: a test ends in a table."""
