@@ -32,6 +32,18 @@ def make_parser() -> argparse.ArgumentParser:
         '--no-persistent-workers', action='store_true', help="start the loaders' workers anew each epoch"
     )
     parser.add_argument('--seed', type=int, help='seed of everything random (default: randomness.seed of the config)')
+    parser.add_argument('--load-from', metavar='PATH', help='start a new run from the weights of PATH')
+    look = parser.add_mutually_exclusive_group()
+    look.add_argument(
+        '--profile',
+        action='store_true',
+        help='record some steps with the profiler, write WORK_DIR/profile/, and say what the run waits for',
+    )
+    look.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='run a batch of each phase, print shapes, memory, expected time and disk space, and write nothing',
+    )
     add_shared_flags(parser)
     return parser
 
@@ -50,8 +62,15 @@ def main() -> None:
         pin_memory=not args.no_pin_memory,
         persistent_workers=not args.no_persistent_workers,
         seed=args.seed,
+        load_from=args.load_from,
+        profile=args.profile,
         launcher=args.launcher,
     )
+    if args.dry_run:
+        from mlcls.apis.dry_run import dry_run
+
+        print(dry_run(args.config, flags, args.cfg_options))
+        return
     train(args.config, flags, args.cfg_options)
 
 

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from mlcls.apis.checking import CheckFlags, check_data
     from mlcls.apis.comparing import CompareFlags, compare
     from mlcls.apis.complexity import ComplexityFlags, measure_complexity
+    from mlcls.apis.finding_batch_size import BatchSizeFlags, find_batch_size
+    from mlcls.apis.finding_lr import FindLrFlags, find_lr
+    from mlcls.apis.log_curves import CurveFlags, draw_runs
     from mlcls.apis.packing import PackFlags, pack_data
     from mlcls.apis.prepare import prepare_data
     from mlcls.apis.projects import ProjectFlags, start_project
@@ -25,6 +28,9 @@ _ROOMS = {
     'checking': ('CheckFlags', 'check_data'),
     'comparing': ('CompareFlags', 'compare'),
     'complexity': ('ComplexityFlags', 'measure_complexity'),
+    'finding_batch_size': ('BatchSizeFlags', 'find_batch_size'),
+    'finding_lr': ('FindLrFlags', 'find_lr'),
+    'log_curves': ('CurveFlags', 'draw_runs'),
     'packing': ('PackFlags', 'pack_data'),
     'prepare': ('prepare_data',),
     'projects': ('ProjectFlags', 'start_project'),
@@ -35,11 +41,14 @@ _ROOMS = {
 }
 
 __all__ = [
+    'BatchSizeFlags',
     'BrowseFlags',
     'CamFlags',
     'CheckFlags',
     'CompareFlags',
     'ComplexityFlags',
+    'CurveFlags',
+    'FindLrFlags',
     'FitFlags',
     'PackFlags',
     'ProjectFlags',
@@ -49,6 +58,9 @@ __all__ = [
     'browse',
     'check_data',
     'compare',
+    'draw_runs',
+    'find_batch_size',
+    'find_lr',
     'fit_thresholds',
     'measure_complexity',
     'pack_data',

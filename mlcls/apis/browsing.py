@@ -150,7 +150,7 @@ def _take_cells(cfg: Config, loader: DataLoader[Any], flags: BrowseFlags) -> lis
     import torch
 
     from mlcls.engine.dataloader import order_of
-    from mlcls.engine.loops import epoch_seed
+    from mlcls.engine.random_state import seed_step
 
     preprocessor = _build_preprocessor(cfg)
     dataset: Any = loader.dataset
@@ -159,8 +159,8 @@ def _take_cells(cfg: Config, loader: DataLoader[Any], flags: BrowseFlags) -> lis
         order_of(loader).set_epoch(flags.epoch)
     cells: list[Cell] = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(epoch_seed(_seed(cfg), flags.epoch))
-        for batch in loader:
+        for number, batch in enumerate(loader):
+            seed_step(_seed(cfg), flags.epoch * len(loader) + number)
             if batch is None:  # none of its images can be used
                 continue
             made = preprocessor(batch, training=flags.split == 'train')

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mlcls.errors import UserError
+from mlcls.errors import RunStopped, UserError
+from mlcls.startup import import_late
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 #: Start of a line that names an error of ours in the traceback that a loader's worker process sends.
@@ -150,12 +151,14 @@ def message_of(error: UserError) -> str:
 
 
 def run_command(main: Callable[[], object], interrupted: str = 'interrupted') -> None:
-    """Run a command line: an error of the user's is one message and exit code 2, Ctrl-C is 130, a closed pipe 141.
+    """Run a command line: an error of the user's is one message and exit code 2, Ctrl-C is 130, a closed pipe 141, a
+    training that was asked to stop and has saved 75.
 
     Args:
         main: The command.
         interrupted: What to say after Ctrl-C.
     """
+    import_late()
     try:
         code = _exit_code(main, interrupted)
     finally:
@@ -175,6 +178,9 @@ def _exit_code(main: Callable[[], object], interrupted: str) -> int:
         rank = os.environ.get('RANK', '0')
         print(f'{"" if rank == "0" else f"[rank {rank}] "}error: {message_of(error)}', file=sys.stderr)
         return 2
+    except RunStopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.exit_code
     except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor must the last flush complain
         return 141

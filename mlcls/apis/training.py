@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ class TrainFlags:
         pin_memory: False turns pinned memory of all loaders off.
         persistent_workers: False starts the loaders' workers anew each epoch.
         seed: Overrides ``randomness.seed``.
+        load_from: Weights file to start a new run from.
+        profile: Record some steps with torch's profiler, and say what the run waits for.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
     """
 
@@ -39,6 +42,8 @@ class TrainFlags:
     pin_memory: bool = True
     persistent_workers: bool = True
     seed: int | None = None
+    load_from: str | None = None
+    profile: bool = False
     launcher: str = 'none'
 
 
@@ -60,6 +65,23 @@ def prepare_config(config: str | Path, options: Mapping[str, Any] | None = None)
     return resolved
 
 
+def _check_work_dir(folder: Path) -> None:
+    """Refuse a work folder that cannot be made or written, before anything is built."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f'{folder}: the work folder cannot be made or written; choose another with --work-dir')
+
+
+def _apply_load_from(cfg: Config, flags: TrainFlags) -> None:
+    if isinstance(flags.resume, str):
+        raise ConfigError(
+            f'--resume {flags.resume} goes on with a run, --load-from starts a new one from weights; give one of them'
+        )
+    if flags.resume and any(Path(cfg.work_dir).glob('*.pth')):
+        return  # the same command, after a stop: the run has begun with those weights
+    cfg.load_from, cfg.resume = flags.load_from, False
+
+
 def apply_flags(cfg: Config, flags: TrainFlags) -> None:
     """Write the flags of a training command into its config, in place.
 
@@ -70,9 +92,12 @@ def apply_flags(cfg: Config, flags: TrainFlags) -> None:
     cfg.work_dir = flags.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(cfg.filename).stem)
     if Path(cfg.work_dir).is_file():
         raise ConfigError(f'{cfg.work_dir}: the work folder is a file')
+    _check_work_dir(Path(cfg.work_dir))
     if flags.resume:
         cfg.resume = True
         cfg.load_from = flags.resume if isinstance(flags.resume, str) else None
+    if flags.load_from:
+        _apply_load_from(cfg, flags)
     if flags.seed is not None:
         if flags.seed < 0:
             raise ConfigError(f'--seed must be at least 0, got {flags.seed}')
@@ -117,6 +142,10 @@ def train(config: str | Path, flags: TrainFlags = TrainFlags(), options: Mapping
     if not issubclass(kind, Runner):
         raise ConfigError(f'runner_type: {kind.__name__} is not derived from the Runner of mlcls.engine')
     runner = kind.from_cfg(cfg)
+    if flags.profile:
+        from mlcls.engine.hooks import ProfileHook
+
+        runner.register_hook(ProfileHook())
     with runner.closing():
         runner.train()
     return Path(runner.work_dir)
