@@ -8,7 +8,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN = work_dirs/$(basename $(notdir $(CONFIG)))
 
-.PHONY: setup data train test lint bench-eval bench-losses bench-models compare-losses compare-heads bench-loader bench-annotations bench-balance clean
+.PHONY: setup data train test lint faults bench-engine bench-eval bench-losses bench-models compare-losses compare-heads bench-loader bench-annotations bench-balance clean
 
 setup: $(VENV)/installed
 
@@ -27,6 +27,10 @@ train: data
 test: setup
 	$(PY) -m pytest $(PYTEST_ARGS)
 
+# All faults a run has to survive: kills, signals, damaged files, full disks, NaN, lost processes. Ends with a line of JSON.
+faults: setup
+	$(PY) -m tests.faults $(PYTEST_ARGS)
+
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -39,6 +43,10 @@ bench-eval: setup
 # Speed and memory of the losses; the script's --out keeps the line for docs/losses.md.
 bench-losses: setup
 	$(PY) tools/benchmarks/bench_losses.py
+
+# What the engine costs beside the network: loop, start, checkpoints, processes, long runs.
+bench-engine: setup
+	$(PY) tools/benchmarks/bench_engine.py --out docs/results/engine/bench_engine.json
 
 # A training step of ResNet-50 beside a bare loop, and what heads add to it.
 bench-models: setup

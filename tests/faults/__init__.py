@@ -1,0 +1,1 @@
+"""What happens to runs that are killed, stopped, or lied to by their disk."""
