@@ -36,6 +36,7 @@ from mlcls.engine.signals import StopSignals
 from mlcls.engine.snapshot import Snapshots
 from mlcls.engine.train_loop import TrainLoop
 from mlcls.engine.vis_backends import visualizer_config
+from mlcls.engine.worker_watch import WatchedLoader
 from mlcls.engine.writer import CheckpointWriter
 from mlcls.errors import ConfigError, RunStopped
 from mlcls.evaluation import Evaluator, Rows, build_evaluator
@@ -115,7 +116,10 @@ class Runner(Persistence):
         """
         if isinstance(scheduler, dict) and 'type' not in scheduler:
             raise ConfigError('param_scheduler: several optimisers are not available; give one scheduler or a list')
-        return super().build_param_scheduler(scheduler)
+        built = super().build_param_scheduler(scheduler)
+        if getattr(self.optim_wrapper, '_accumulative_counts', 1) > 1:
+            self.optim_wrapper._global_step = 0  # else mmengine warns: inside a cycle, schedules step before optimisers
+        return built
 
     def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any) -> MMLogger:
         """The run's logger; its file is ``<log dir>/<timestamp>.log``."""
@@ -317,6 +321,7 @@ class Runner(Persistence):
         """Score the test data, after `open_test`; no metric is computed."""
         rows = self._test_loop.collect()
         self.call_hook('after_run')
+        self.close()
         return rows
 
     @staticmethod
@@ -386,7 +391,11 @@ class Runner(Persistence):
             self.close()
 
     def close(self) -> None:
-        """Leave the terminal and the event files in order; may be called twice."""
+        """Leave the terminal and the event files in order, and end data workers; may be called twice."""
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            loader = getattr(loop, 'dataloader', None)
+            if isinstance(loader, WatchedLoader):
+                loader.close()
         for hook in self.hooks:
             if hasattr(hook, 'close'):
                 hook.close()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -50,8 +51,26 @@ class WatchedLoader(DataLoader[Any]):
         **settings: As torch's DataLoader.
     """
 
+    def __init__(self, dataset: Any, **settings: Any) -> None:
+        self._under_way: WeakSet[WatchedIterator] = WeakSet()
+        super().__init__(dataset, **settings)
+
     def _get_iterator(self) -> _BaseDataLoaderIter:
-        return WatchedIterator(self) if self.num_workers else super()._get_iterator()
+        if not self.num_workers:
+            return super()._get_iterator()
+        iterator = WatchedIterator(self)
+        self._under_way.add(iterator)
+        return iterator
+
+    def close(self) -> None:
+        """End all workers, also those of iterations that were left early; the next iteration has new ones.
+
+        Left to the garbage collector, each would be waited for in vain for five seconds: it takes queues away before
+        the iterators that tell workers of the end through them.
+        """
+        for iterator in list(self._under_way):
+            iterator._shutdown_workers()
+        self._iterator = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         if getattr(self._iterator, '_shutdown', False):  # workers that were to live on are lost

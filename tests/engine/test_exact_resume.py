@@ -85,6 +85,7 @@ def test_a_signal_in_the_validation(tiny_config: Path, tmp_path: Path, whole: di
     assert equal(last(run), whole)
 
 
+@pytest.mark.filterwarnings('error:Detected call of')  # of schedules, which step inside cycles of accumulation, too
 @pytest.mark.parametrize('counts', [1, 4])
 def test_checkpoints_each_few_iterations(tiny_config: Path, tmp_path: Path, counts: int) -> None:
     accumulate = {'optim_wrapper.accumulative_counts': counts, **MIX}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import platform
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -241,7 +240,7 @@ class FakeRun:
         if not path.is_file():
             return None
         trace = json.loads(gzip.decompress(path.read_bytes()))
-        assert 'host_name' not in trace and platform.node() not in json.dumps(trace.get('traceName', ''))
+        assert 'host_name' not in trace
         names = [each['name'] for each in trace['traceEvents'] if each.get('cat') == 'user_annotation']
         assert names.count(WAIT) - names.count(STEP) in (0, 1)  # an epoch may end while waiting
         return names.count(STEP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from mlcls.apis import test, train
 from mlcls.apis.packing import PackFlags, pack_data
 from mlcls.datasets.packs import PackSettings
 from mlcls.datasets.shards import ShardSize
@@ -110,6 +112,36 @@ def test_other_errors_are_as_they_were(tiny_data: Path) -> None:
     loader = loader_of(tiny_data, 'fail')
     with pytest.raises(DataError, match='val/9.png: Trouble failed: ValueError: as always'):
         list(loader)
+    loader.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize('lives_on', [False, True])
+def test_closing_ends_workers_wherever_iterations_were_left(tiny_data: Path, lives_on: bool) -> None:
+    loader = loader_of(tiny_data, '', persistent_workers=lives_on)
+    left = [iter(loader), iter(loader)]
+    left[0].kept = left  # type: ignore[attr-defined]  # a cycle, as an error's traceback makes it
+    first = [next(iteration)['index'].tolist() for iteration in left[1:]]
+    assert len(multiprocessing.active_children()) == (2 if lives_on else 4)
+    begun = time.monotonic()
+    loader.close()  # type: ignore[attr-defined]
+    assert multiprocessing.active_children() == []
+    del left
+    gc.collect()
+    assert time.monotonic() - begun < 5, 'it waits in vain'
+    assert [batch['index'].tolist() for batch in loader][:1] == first
+    loader.close()  # type: ignore[attr-defined]
+
+
+def test_runs_leave_no_workers_however_they_end(tiny_config: Path) -> None:
+    workers = {'train_dataloader.num_workers': 2, 'val_dataloader.num_workers': 1, 'train_cfg.max_epochs': 1}
+    run = train(tiny_config, options=workers)
+    assert multiprocessing.active_children() == []
+    test(run, options={'test_dataloader.num_workers': 1})
+    assert multiprocessing.active_children() == []
+    broken = [dict(type='LoadImageFromFile'), dict(type='Trouble', what='fail'), dict(type='PackInputs')]
+    with pytest.raises(DataError, match='as always') as kept:
+        train(tiny_config, options={'train_dataloader.dataset.pipeline': broken, **workers})
+    assert kept.tb is not None and multiprocessing.active_children() == []
 
 
 def test_a_worker_that_dies_while_nobody_waits_does_not_interrupt(tiny_data: Path) -> None:
