@@ -6,13 +6,20 @@ import logging
 import platform
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+
+#: Packages whose versions may change a result.
+PACKAGES = (
+    *('torch', 'torchvision', 'mmengine', 'mmcv-lite', 'numpy', 'timm'),
+    *('opencv-python', 'opencv-python-headless', 'pillow', 'simplejpeg'),
+)
 
 
 def _for_console(record: logging.LogRecord) -> bool:
@@ -106,23 +113,28 @@ class FormattedConfig(Config):
 
 def describe_environment() -> dict[str, Any]:
     """Versions and devices, without importing or starting what a run may not use."""
-    names = ('torchvision', 'mmengine', 'mmcv-lite', 'numpy', 'opencv-python', 'simplejpeg')
     return {
         'Python': sys.version.replace('\n', ' '),
         'platform': platform.platform(),
-        'torch': str(torch.__version__),
         'CUDA': torch.version.cuda,
         'GPUs': [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
-        **{name: _version(name) for name in names},
+        **versions(),
         'build of torch': ' '.join(torch.__config__.show().split()),
     }
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return 'not installed'
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the packages of `PACKAGES` that are installed, without importing them, and of mlcls."""
+    import mlcls
+
+    found = {'mlcls': str(getattr(mlcls, '__version__', 'unknown'))}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def log_to_file(logger: logging.Logger, message: str) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from mmengine.runner import BaseLoop
 
 from mlcls.engine.dataloader import batch_size_of
 from mlcls.engine.git_state import git_state
+from mlcls.engine.logs import versions
 from mlcls.errors import RunStopped, UserError
 from mlcls.fileio import file_digest, write_atomic, write_json
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 #: Files of a record, in ``work_dir/<timestamp>/``.
 RECORD, PATCH, CONFIG_PATCH = 'run.json', 'diff.patch', 'diff_config.patch'
-#: Packages whose versions may change a result.
-PACKAGES = ('torch', 'torchvision', 'mmengine', 'numpy', 'timm', 'opencv-python', 'opencv-python-headless', 'pillow')
 #: The full hash of a data set looks at each name; of more images than this, arrays are hashed as they are.
 _MANY_IMAGES = 200_000
 
@@ -251,19 +249,6 @@ def data_hash(dataset: Any) -> dict[str, Any]:
         found.update(memoryview(array.copy(order='C') if not array.flags.c_contiguous else array).cast('B'))
     made_of = 'classes, image names and labels as they are stored, in their order (many images)'
     return {'images': images, 'hash': found.hexdigest(), 'made_of': made_of}
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages of `PACKAGES` that are installed, without importing them, and of mlcls."""
-    import mlcls
-
-    found = {'mlcls': str(getattr(mlcls, '__version__', 'unknown'))}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def last_record(work_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
