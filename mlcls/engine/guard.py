@@ -37,7 +37,7 @@ class StepGuard:
 
     def mark(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss, in such a form that a loss that is not finite leads to gradients that are not, on all ranks."""
-        if loss.device.type == 'cpu':
+        if loss.is_cpu:
             if not math.isfinite(loss.item()):
                 self._bad_loss = True
                 self.first_bad = self.iteration if self.first_bad < 0 else self.first_bad
@@ -45,17 +45,17 @@ class StepGuard:
                 return loss
         return loss * (loss.detach() * 0 + 1)
 
-    def admits(self, norm: torch.Tensor | None, optimizer: Any) -> bool:
+    def admits(self, norm: torch.Tensor | float | None, optimizer: Any) -> bool:
         """Whether the optimiser may step, as far as the host decides that; a fused one on a GPU decides itself.
 
         Args:
-            norm: Norm of all gradients, 0-d; None if there are none.
+            norm: Norm of all gradients, 0-d or a number; None if there are none.
             optimizer: The optimiser that is about to step.
         """
-        if norm is not None and norm.is_cuda and _reads_flags(optimizer):
+        if isinstance(norm, torch.Tensor) and norm.is_cuda and _reads_flags(optimizer):
             self._leave_to_device(norm, optimizer)
             return True
-        bad = norm is not None and not math.isfinite(norm.item())
+        bad = norm is not None and not math.isfinite(norm)
         if not self.several:  # where there are others, the gradient says it to all of them
             bad = bad or self._bad_loss
         self._bad_loss = False

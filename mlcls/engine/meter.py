@@ -64,10 +64,10 @@ class StepMeter:
             images: How many images it saw on this rank.
         """
         for name, value in values.items():
-            if isinstance(value, torch.Tensor) and value.device.type != 'cpu':
+            if isinstance(value, torch.Tensor) and not value.is_cpu:
                 self._add_on_device(name, value.detach())
             else:  # nobody waits for a number on the host
-                number = value.item() if isinstance(value, torch.Tensor) else float(value)
+                number = value.item() if isinstance(value, torch.Tensor) else value
                 self._numbers[name] = self._numbers.get(name, 0.0) + number
             self._counts[name] = self._counts.get(name, 0) + 1
         self._steps += 1

@@ -33,16 +33,18 @@ class TrainStep:
         """Train on a batch.
 
         Returns:
-            What the model gives to be logged, 0-d tensors on the device, and ``grad_norm`` where a step was made.
+            What the model gives to be logged, 0-d tensors on the device, and ``grad_norm`` where a step was made, one
+            of these or a number.
 
         Raises:
             TrainingError: Memory does not suffice.
         """
         runner, wrapper = self._runner, self._runner.optim_wrapper
+        iteration = runner.iter
         if getattr(wrapper, 'guard', None) is not None:
-            wrapper.guard.iteration = runner.iter
+            wrapper.guard.iteration = iteration
         while True:
-            seed_step(runner.seed or 0, runner.iter, runner.rank)
+            seed_step(runner.seed or 0, iteration, runner.rank)
             try:
                 outputs = self._in_parts(batch) if self.parts > 1 else self._whole(batch)
                 break

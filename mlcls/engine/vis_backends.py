@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
+
+from mmengine.visualization import TensorboardVisBackend as MMEngineTensorboardVisBackend
 
 from mlcls.errors import ConfigError
+from mlcls.registry import VISBACKENDS
 
 #: Backends unless a config says otherwise.
 DEFAULT_BACKENDS = ('LocalVisBackend', 'TensorboardVisBackend')
@@ -20,6 +23,31 @@ PACKAGES = {
     'DVCLiveVisBackend': ('dvclive', 'dvclive'),
     'AimVisBackend': ('aim', 'aim'),
 }
+
+
+@VISBACKENDS.register_module()
+class TensorboardVisBackend(MMEngineTensorboardVisBackend):
+    """mmengine's, with all numbers of a log line in one event: one for each takes several times as long."""
+
+    def add_scalars(
+        self, scalar_dict: dict[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
+    ) -> None:
+        """Write numbers.
+
+        Args:
+            scalar_dict: Numbers or 0-d tensors by name; what is neither is left out.
+            step: On the axis.
+            file_path: Not used.
+            **kwargs: Not used.
+        """
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=name, simple_value=float(value))
+            for name, value in scalar_dict.items()
+            if isinstance(value, SupportsFloat)
+        ]
+        self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
 
 def visualizer_config(visualizer: Any = None, vis_backends: Any = None) -> Any:

@@ -117,6 +117,35 @@ def test_the_norm_is_torchs_and_clipping_too(kind: float) -> None:
         torch.testing.assert_close(x, y)
 
 
+@pytest.mark.parametrize('alike', [True, False])
+def test_the_norm_of_gradients_that_are_not_clipped_is_torchs(alike: bool) -> None:
+    torch.manual_seed(0)
+    kinds = (torch.float32, torch.float32 if alike else torch.float64)
+    weights = [torch.nn.Parameter(torch.randn(5, 3, dtype=kind)) for kind in kinds]
+    unused = torch.nn.Parameter(torch.randn(2))
+    wrapper = OptimWrapper(torch.optim.SGD([*weights, unused], lr=0.0))
+    wrapper.update_params(sum((value**3).sum().float() for value in weights))
+    norm = torch.cat([3 * value.detach().double().flatten() ** 2 for value in weights]).norm()
+    assert float(wrapper.grad_norm or 0) == pytest.approx(norm.item(), rel=1e-6)
+    assert all(value.grad is None for value in (*weights, unused))
+    wrapper.update_params(sum(value.sum().float() for value in weights) * float('nan'))
+    assert wrapper.grad_norm is not None and torch.tensor(float(wrapper.grad_norm)).isnan()
+
+
+def test_gradients_are_dropped_as_the_optimiser_says() -> None:
+    class Keeping(torch.optim.SGD):
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            super().zero_grad(set_to_none=False)
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    kept = dict(set_to_none=False)
+    for kind, given, is_kept in ((Keeping, {}, True), (torch.optim.SGD, {}, False), (torch.optim.SGD, kept, True)):
+        wrapper = OptimWrapper(kind([weight], lr=0.1))
+        weight.sum().backward()
+        wrapper.zero_grad(**given)
+        assert (weight.grad is not None) == is_kept
+
+
 def test_a_longer_schedule_is_followed_after_resuming(tiny_config: Path, tmp_path: Path) -> None:
     """Training on: the rate is that of a run that had the longer schedule from the start."""
     longer = {'train_cfg.max_epochs': 6, 'param_scheduler.T_max': 6}
@@ -154,7 +183,9 @@ def test_a_compiler_that_fails_is_left_with_one_warning(caplog: pytest.LogCaptur
 
 @pytest.mark.slow
 def test_a_compiled_run_equals_a_plain_one(tiny_config: Path, tmp_path: Path) -> None:
-    shared = {'train_cfg.max_epochs': 1, 'param_scheduler.T_max': 1}
+    shared: dict[str, Any] = {'train_cfg.max_epochs': 1, 'param_scheduler.T_max': 1}
+    # One stage is compiled sooner than four.
+    shared |= {'model.backbone.out_indices': (0,), 'model.head.in_channels': 8}
     plain = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'plain')), shared)
     compiled = dict(backend='aot_eager', target='step')
     run = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'run')), {'compile': compiled, **shared})

@@ -17,7 +17,7 @@ from mlcls.apis import train
 from mlcls.engine.hooks import TensorBoardHook
 from mlcls.engine.hooks.tensorboard import add_pr_curves, image_grid, summary_writer
 from mlcls.engine.random_state import seed_step
-from mlcls.engine.vis_backends import visualizer_config
+from mlcls.engine.vis_backends import TensorboardVisBackend, visualizer_config
 from mlcls.errors import ConfigError
 from mlcls.fileio import read_checkpoint
 
@@ -62,6 +62,20 @@ def test_a_run_is_shown_and_not_changed(tiny_config: Path, tmp_path: Path, kind:
     assert (settings['optimizer'], settings['backbone']) == ('SGD', 'ResNet 18')
     assert settings['loss'] == 'CrossEntropyLoss'
     assert {'multi-label/mAP', 'multi-label/CF1'} <= metrics_of(found) <= set(found.Tags()['scalars'])
+
+
+def test_numbers_of_a_line_are_one_event_and_read_as_many(tmp_path: Path) -> None:
+    backend = TensorboardVisBackend(str(tmp_path))
+    for step in (10, 20):
+        given = {'loss': step / 4, 'lr': torch.tensor(0.5), 'count': 3, 'share': np.float32(0.25), 'note': 'no number'}
+        backend.add_scalars(given, step=step, file_path='not used')
+    backend.add_scalar('multi-label/mAP', 71.5, step=20)
+    backend.close()
+    found = events(tmp_path)
+    assert set(found.Tags()['scalars']) == {'loss', 'lr', 'count', 'share', 'multi-label/mAP'}
+    assert [(event.step, event.value) for event in found.Scalars('loss')] == [(10, 2.5), (20, 5.0)]
+    assert [found.Scalars(name)[-1].value for name in ('lr', 'count', 'share')] == [0.5, 3.0, 0.25]
+    assert len({event.wall_time for name in ('loss', 'lr', 'share') for event in found.Scalars(name)}) == 2
 
 
 def hparams_of(found: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -21,7 +22,7 @@ FOLDER = Path(__file__).resolve().parents[2] / 'tools' / 'benchmarks'
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(FOLDER))
     yield importlib.import_module('bench_engine')
-    for name in ('bench_engine', 'seeds'):  # not the parts that are registered
+    for name in ('bench_engine', 'engine_overhead', 'turns', 'seeds'):  # not the parts that are registered
         sys.modules.pop(name, None)
 
 
@@ -67,13 +68,55 @@ def test_the_first_step_of_a_config(bench: ModuleType, tmp_path: Path, tiny_conf
     assert 0 < found['import_torch_s'] < found['first_step_begins_s'] < found['first_step_s']
 
 
-def test_windows(bench: ModuleType) -> None:
-    # 50 steps of 1 ms, with a pause of 25 ms at the log line of each window, and a slow start.
-    times, now = [], 0.0
-    for step in range(501):
-        now += 0.2 if step < 60 else 0.001 + (0.025 if step % 50 == 25 else 0)
-        times.append(now)
-    assert bench.window_ms(times) == pytest.approx(1.5)
+def test_a_step_with_its_share_of_a_log_line(bench: ModuleType) -> None:
+    overhead = importlib.import_module('engine_overhead')
+    # Turns of nine timed steps of 1 ms, with 45 ms more at the log line of every fifth;
+    # a slow start, a disturbed group.
+    seconds = [1.0] * 5 + [0.009, 0.009, 0.009, 0.009, 0.054] * 8
+    seconds[17] += 3
+    assert overhead.line_ms(seconds) == pytest.approx(2.0)
+
+
+def test_loops_take_turns(bench: ModuleType) -> None:
+    turns = importlib.import_module('turns')
+    seen: list[str] = []
+
+    def loop(name: str, steps: int, pause: float) -> Any:
+        def body(place: Any) -> None:
+            for _ in range(steps):
+                seen.append(name)
+                time.sleep(pause)
+                place.tick()
+
+        return body
+
+    taken = turns.race({'a': loop('a', 30, 0.0), 'b': loop('b', 14, 0.004), 'c': loop('c', 20, 0.0)})
+    one = turns.TURN
+    expected = 'abcabca'
+    counts = [one, one, one, one, 4, one, one]
+    assert seen == [name for name, count in zip(expected, counts) for _ in range(count)]
+    assert [len(taken[name]) for name in 'abc'] == [3, 1, 2]
+    assert 0.004 * (one - 1) <= taken['b'][0] < 5  # the first step of a turn is not timed
+
+
+def test_an_error_in_a_loop_ends_the_race(bench: ModuleType) -> None:
+    turns = importlib.import_module('turns')
+
+    def broken(place: Any) -> None:
+        place.tick()
+        raise ValueError('broken')
+
+    with pytest.raises(ValueError, match='broken'):
+        turns.race({'a': broken, 'b': lambda place: [place.tick() for _ in range(25)]})
+
+
+def test_the_parts_of_the_overhead(bench: ModuleType, tmp_path: Path) -> None:
+    from mlcls.engine import step
+
+    plain = step.seed_step
+    found = bench.overhead_parts(tmp_path, 120)['overhead_parts_us']
+    assert {'gradient norm and clipping', 'sums of losses', 'LoggerHook', 'ParamSchedulerHook'} <= found.keys()
+    assert all(0 < taken < 1e5 for taken in found.values()) and step.seed_step is plain
 
 
 def test_all_three_train_alike(bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +134,7 @@ def test_all_three_train_alike(bench: ModuleType, tmp_path: Path, monkeypatch: p
     untrained = torch.cat([p.detach().flatten() for p in rivals.small_model().parameters()])
     monkeypatch.setattr(rivals, 'small_model', keep)
     monkeypatch.setattr('mlcls.engine.runner.start_biases', lambda *given: [])
-    rivals.train_bare(loader, rivals.Clock())
+    rivals.train_bare(loader, lambda: None)
     for name in ('mmengine_runner', 'our_runner'):
         clock = rivals.Clock()
         getattr(rivals, name)(tmp_path / name, loader, [clock]).train()

@@ -5,8 +5,9 @@
 
 ``overhead_ms``: milliseconds that loop, hooks, a log line every 50 steps and the sums of losses add to a step, with a
 network of two layers, beside a loop of a few lines over the same batches in the same run; ``overhead_vs_mmengine``:
-that over what mmengine's own Runner with its default hooks adds. Rounds take turns; of each the median over windows of
-50 steps counts, and of the rounds the median.
+that over what mmengine's own Runner with its default hooks adds. The three take turns of 10 steps; of a round the
+median over groups of turns with one log line counts, and of the rounds the median.
+``overhead_parts_us``: microseconds of what is added to a step, by part, with the timers' own microsecond each.
 ``first_step_s``: from the start of a fresh ``tools/train.py`` to the log line of its first step, which is then over;
 ``first_step_begins_s``: to the beginning of that step.
 ``checkpoint_stall_share``: time for which the loop stands still to save ResNet-50 with AdamW's state over the time that
@@ -37,47 +38,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from engine_rivals import INTERVAL, Clock, mmengine_runner, our_runner, ready_loader, residual_classifier, train_bare
+from engine_overhead import overhead, overhead_parts
+from engine_rivals import INTERVAL, Clock, our_runner, ready_loader, residual_classifier
 from mmengine.hooks import Hook
 from seeds import hardware
 
 ROOT = Path(__file__).resolve().parents[2]
 Found = dict[str, Any]
-
-
-def window_ms(times: list[float], skipped: int = 2) -> float:
-    """Median over windows of ``INTERVAL`` steps of the milliseconds a step; the first windows warm up."""
-    ends = times[INTERVAL * skipped :: INTERVAL]
-    return statistics.median((b - a) / INTERVAL * 1000 for a, b in pairwise(ends))
-
-
-def overhead(folder: Path, quick: bool, options: argparse.Namespace) -> Found:
-    """Milliseconds a step of our loop and of mmengine's beyond a bare one."""
-    rounds, steps = (2, 250) if quick else (9, 2000)
-    loader = ready_loader(folder, steps)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    runs: dict[str, Callable[[Clock, str], Any]] = {
-        'bare': lambda clock, name: train_bare(loader, clock),
-        'mmengine': lambda clock, name: mmengine_runner(folder / name, loader, [clock]).train(),
-        'mlcls': lambda clock, name: our_runner(folder / name, loader, [clock]).train(),
-    }
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(rounds):
-        order = sorted(runs, key=lambda name: hashlib.sha1(f'{number} {name}'.encode()).digest())
-        for name in order:
-            clock = Clock()
-            gc.collect()
-            runs[name](clock, f'{name}{number}')
-            taken[name].append(window_ms(clock.times))
-    torch.set_num_threads(threads)
-    added = {name: statistics.median(a - b for a, b in zip(taken[name], taken['bare'])) for name in runs}
-    return {
-        'overhead_ms': round(added['mlcls'], 4),
-        'overhead_vs_mmengine': round(added['mlcls'] / added['mmengine'], 3),
-        'mmengine_overhead_ms': round(added['mmengine'], 4),
-        'bare_step_ms': round(statistics.median(taken['bare']), 4),
-    }
 
 
 def seconds_to(command: list[str], wanted: Sequence[str], log: Path) -> list[float]:
@@ -289,7 +256,8 @@ def gpu(folder: Path, quick: bool, options: argparse.Namespace) -> Found:
 
 
 MEASURES: dict[str, Callable[[Path, bool, argparse.Namespace], Found]] = {
-    'overhead': overhead,
+    'overhead': lambda folder, quick, options: overhead(folder, *((2, 300) if quick else (9, 1600))),
+    'overhead_parts': lambda folder, quick, options: overhead_parts(folder, 300 if quick else 3000),
     'first_step': first_step,
     'checkpoint': checkpoint,
     'ddp': several,

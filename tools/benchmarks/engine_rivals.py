@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,11 +170,17 @@ def mmengine_runner(folder: Path, loader: DataLoader, hooks: Sequence[Any] = ())
         randomness=dict(seed=0),
         log_level='ERROR',
         default_scope='mmengine',
+        experiment_name=folder.name,  # scopes are known by it, and two runs may begin in the same second
     )
 
 
-def train_bare(loader: DataLoader, clock: Clock) -> None:
-    """What both runners do in a step, without them: fetch, preprocess, forward, backward, optimiser step."""
+def train_bare(loader: DataLoader, over: Callable[[], None]) -> None:
+    """What both runners do in a step, without them: fetch, preprocess, forward, backward, optimiser step.
+
+    Args:
+        loader: Training batches.
+        over: Called after each step.
+    """
     model = small_model().train()
     settings = {name: value for name, value in OPTIMISER.items() if name != 'type'}
     optimizer = torch.optim.SGD(model.parameters(), **settings)  # type: ignore[arg-type]
@@ -184,4 +190,4 @@ def train_bare(loader: DataLoader, clock: Clock) -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        clock.times.append(time.perf_counter())
+        over()

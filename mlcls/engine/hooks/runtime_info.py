@@ -30,10 +30,7 @@ class RuntimeInfoHook(MMEngineRuntimeInfoHook):
         """The iteration."""
         runner.message_hub.runtime_info['iter'] = runner.iter
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
-        """Nothing: losses are in ``runner.meter``."""
+    after_train_iter = Hook.after_train_iter  # nothing: losses are in ``runner.meter``
 
 
 @HOOKS.register_module()
