@@ -87,7 +87,7 @@ def test_real_photographs(test_data: Path, tmp_path: Path) -> None:
     config, run = ROOT / 'configs/mobilenetv2_aquarium.py', tmp_path / 'run'
     arguments = [f'{option}={data}' for option in options] + [f'model.backbone.weights={weights}']
     # The rate of the MultiDigits configs: here only data and model differ from them.
-    arguments += ['optim_wrapper.optimizer.lr=2e-3', 'train_cfg.max_epochs=4']
+    arguments += ['optim_wrapper.optimizer.lr=2e-3', 'train_cfg.max_epochs=1']
     command = [sys.executable, ROOT / 'tools/train.py', config, '--work-dir', run, '--cfg-options', *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import signal
-import subprocess
+import socket
 import sys
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from mmengine.hooks import Hook
 
 from mlcls.registry import HOOKS
+from tests.faults.harness import Child, Nursery
 
-from .test_distributed import TOOLS, free_port
-
-ROOT = TOOLS.parent
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools'
 
 
 @HOOKS.register_module(force=True)
@@ -138,33 +143,51 @@ def options_of(**settings: Any) -> list[str]:
     return ['--cfg-options', *(f'{name.replace("__", ".")}={value!r}' for name, value in settings.items())]
 
 
-def start(count: int, *arguments: Any, **others: Any) -> list[subprocess.Popen[str]]:
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+@cache
+def nursery() -> Nursery:
+    """Forks ranks: loading everything anew for each would take most of the time of a test."""
+    made = Nursery()
+    atexit.register(made.close)
+    return made
+
+
+def start(count: int, *arguments: Any, **others: Any) -> list[Child]:
     """Ranks of tools/train.py with ``--launcher pytorch`` and the hooks of this module."""
-    port = free_port()
-    command = [sys.executable, '-m', 'tests.engine.ranks', *map(str, arguments), '--launcher', 'pytorch']
-    return [
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment(
-                RANK=rank, WORLD_SIZE=count, LOCAL_RANK=rank, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, **others
-            ),
-        )
-        for rank in range(count)
-    ]
+    return _start(count, [TOOLS / 'train.py', *arguments, '--launcher', 'pytorch'], others)
 
 
-def wait(processes: list[subprocess.Popen[str]], seconds: float = 240) -> list[tuple[int, str]]:
-    """Exit codes and outputs; processes that do not end are killed and make an error."""
+def _start(count: int, command: Sequence[Any], others: Mapping[str, Any]) -> list[Child]:
+    folder = Path(tempfile.mkdtemp(prefix='ranks_'))
+    shared = dict(WORLD_SIZE=count, MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), **others)
+    children = []
+    for rank in range(count):
+        output, env = folder / f'{rank}.txt', environment(RANK=rank, LOCAL_RANK=rank, **shared)
+        answer = nursery().ask(do='start', command=list(map(str, command)), env=env, output=str(output))
+        children.append(Child(nursery(), answer['pid'], output))
+    return children
+
+
+def launch(*command: Any, processes: int = 2) -> SimpleNamespace:
+    """What `torchrun` gives, sooner: ``returncode`` and, of all ranks, ``stdout``, with all that they said."""
+    results = wait(_start(processes, command, {}))
+    codes = [code for code, _ in results if code != 0]
+    return SimpleNamespace(returncode=codes[0] if codes else 0, stdout='\n'.join(text for _, text in results))
+
+
+def wait(ranks: list[Child], seconds: float = 240) -> list[tuple[int | None, str]]:
+    """Exit codes and outputs; ranks that do not end are killed and have the code of that."""
     end = time.monotonic() + seconds
-    try:
-        texts = [process.communicate(timeout=max(end - time.monotonic(), 0.1))[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, text) for process, text in zip(processes, texts)]
+    for rank in ranks:
+        rank.wait(max(end - time.monotonic(), 0.1))
+    for rank in ranks:
+        rank.kill()
+    return [(rank.code, rank.text) for rank in ranks]
 
 
 def run(count: int, *arguments: Any, **others: Any) -> str:

@@ -20,7 +20,7 @@ from mlcls.errors import ConfigError
 from mlcls.fileio import read_checkpoint
 from mlcls.registry import HOOKS, MODELS
 from mlcls.structures import LabelMatrix, LabelStatistics
-from tests.engine.test_distributed import torchrun
+from tests.engine.ranks import launch
 
 # Groups.
 
@@ -425,8 +425,8 @@ def test_two_processes_count_together(tiny_config: Path, tmp_path: Path) -> None
     one = train(tiny_config, TrainFlags(work_dir=str(tmp_path / 'one'), validate=False), {'train_cfg.max_epochs': 1})
     two, tool = tmp_path / 'two', Path(__file__).resolve().parents[2] / 'tools/train.py'
     options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=1']
-    done = torchrun(tool, tiny_config, '--work-dir', two, '--launcher', 'pytorch', *options)
-    assert done.returncode == 0, done.stderr
+    done = launch(tool, tiny_config, '--work-dir', two, '--launcher', 'pytorch', *options)
+    assert done.returncode == 0, done.stdout
     assert done.stdout.count('Diagnosis    [1]  head') == 1  # one rank talks
     (a,), (b,) = ([line for line in scalars_of(run) if 'diagnosis/head/score' in line] for run in (one, two))
     assert a.keys() == b.keys() and sum(b[name] for name in b if 'gradient' in name) == pytest.approx(1, abs=1e-9)

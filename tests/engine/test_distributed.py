@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,13 +17,7 @@ from mlcls.engine.distributed import rank_environment
 from mlcls.errors import ConfigError
 from mlcls.fileio import read_checkpoint
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
+from .ranks import TOOLS, free_port, launch
 
 
 def torchrun(*arguments: str | Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
@@ -65,9 +58,8 @@ def test_two_processes_train_and_test_like_one(tiny_config: Path, tmp_path: Path
 def test_ranks_end_with_the_same_weights_and_half_the_steps(tiny_config: Path, tmp_path: Path) -> None:
     run = tmp_path / 'two'
     options = ['--cfg-options', 'train_cfg.max_epochs=1']
-    assert (
-        torchrun(TOOLS / 'train.py', tiny_config, '--work-dir', run, '--launcher', 'pytorch', *options).returncode == 0
-    )
+    done = launch(TOOLS / 'train.py', tiny_config, '--work-dir', run, '--launcher', 'pytorch', *options)
+    assert done.returncode == 0, done.stdout
     two = read_checkpoint(run / 'epoch_1.pth')
     assert two['meta']['iter'] == 3  # 48 images, two ranks, batches of 8
     # One process on the same draws in batches of 16 takes the same steps, up to per-rank normalisation statistics.

@@ -20,30 +20,26 @@ from .test_exact_resume import equal
 SCRIPT = TOOLS / 'slurm_train.sh'
 
 
-def elastic(tiny_config: Path, work_dir: Path, restarts: int, hooks: list[dict[str, object]]) -> str:
-    options = options_of(custom_hooks=hooks, train_dataloader__batch_size=4, default_hooks__checkpoint__save_best=None)
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-    command += [
-        f'--max-restarts={restarts}',
-        '-m',
-        'tests.engine.ranks',
-        str(tiny_config),
-        '--work-dir',
-        str(work_dir),
-    ]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment(), timeout=400)
+def elastic(*arguments: object) -> str:
+    """What torchrun with two ranks, which starts them again once, and its training say."""
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '--max-restarts=1']
+    command += ['-m', 'tests.engine.ranks', *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=400)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
 @pytest.mark.slow
 def test_a_rank_killed_inside_an_epoch(tiny_config: Path, tmp_path: Path) -> None:
-    hook = dict(type='EndAt', rank=1, iteration=15, once=str(tmp_path / 'killed'))
-    said = elastic(tiny_config, tmp_path / 'run', 1, [hook])
+    arguments = options_of(
+        custom_hooks=[dict(type='EndAt', rank=1, iteration=15, once=str(tmp_path / 'killed'))],
+        train_dataloader__batch_size=4,
+        default_hooks__checkpoint__save_best=None,
+    )
+    said = elastic(tiny_config, '--work-dir', tmp_path / 'run', *arguments)
     assert (tmp_path / 'killed').exists() and 'another process of this run is gone' in said
     assert 'resumed from' in said and 'epoch_2.pth: after epoch 2, iteration 12' in said
-    (tmp_path / 'never').touch()
-    elastic(tiny_config, tmp_path / 'whole', 0, [{**hook, 'once': str(tmp_path / 'never')}])
+    run(2, tiny_config, '--work-dir', tmp_path / 'whole', *arguments)  # killed it was already
     one, two = (read_checkpoint(tmp_path / name / 'epoch_4.pth') for name in ('whole', 'run'))
     assert all(equal(one[part], two[part]) for part in ('state_dict', 'optimizer', 'param_schedulers'))
 

@@ -15,7 +15,7 @@ from mlcls.errors import ConfigError
 from mlcls.fileio import read_checkpoint
 from mlcls.registry import HOOKS
 
-from .test_distributed import TOOLS, torchrun
+from .ranks import TOOLS, launch
 
 Options = dict[str, Any]
 PRECISE = "dict(type='PreciseBNHook', num_batches=2)"
@@ -138,8 +138,8 @@ class SameWeightsHook(Hook):
     )
     path.write_text(path.read_text() + "custom_imports = dict(imports=['spy_hook'])\n")
     arguments = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=2', 'optim_wrapper.clip_grad.max_norm=1.0']
-    done = torchrun(script, TOOLS / 'train.py', path, '--work-dir', tmp_path / 'two', *arguments)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = launch(script, TOOLS / 'train.py', path, '--work-dir', tmp_path / 'two', *arguments)
+    assert done.returncode == 0, done.stdout[-3000:]
     # In the second epoch normalisation is re-estimated from the images of both.
     assert done.stdout.count('epoch 0: same, 0') == done.stdout.count('epoch 1: same, 1') == 2
     assert done.stdout.count('exact statistics of the trained weights over 2 training batches') == 1

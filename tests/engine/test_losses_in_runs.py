@@ -12,7 +12,7 @@ from mlcls.apis import TrainFlags, test, train
 from mlcls.errors import ConfigError
 from mlcls.fileio import read_checkpoint
 from mlcls.models.losses import SPLCLoss
-from tests.engine.test_distributed import TOOLS, torchrun
+from tests.engine.ranks import TOOLS, launch
 
 
 def with_loss(loss: dict, **options: object) -> dict:
@@ -133,10 +133,8 @@ def test_two_processes_share_what_they_remember(tiny_config: Path, tmp_path: Pat
         f'_base_ = {str(tiny_config)!r}\n'
         "model = dict(head=dict(loss=dict(_delete_=True, type='LargeLoss', mode='correct_permanent', delta_rel=.05)))\n"
     )
-    done = torchrun(
-        TOOLS / 'train.py', config, '--work-dir', tmp_path / 'two', '--cfg-options', 'train_cfg.max_epochs=3'
-    )
-    assert done.returncode == 0, done.stderr
+    done = launch(TOOLS / 'train.py', config, '--work-dir', tmp_path / 'two', '--cfg-options', 'train_cfg.max_epochs=3')
+    assert done.returncode == 0, done.stdout
     flipped = read_checkpoint(tmp_path / 'two/epoch_3.pth')['training_state']['head.loss_module.flipped']
     # 3 steps an epoch of 8 images on each of 2 ranks, ceil(8 * 3 * .05) = 2 labels a step and rank in epochs 2 and 3.
     assert 12 < flipped.sum() <= 24  # more than rank 0 alone could have found

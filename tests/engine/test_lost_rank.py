@@ -182,12 +182,11 @@ def test_a_stopped_rank(tiny_config: Path, tmp_path: Path) -> None:
     processes = start(2, tiny_config, '--work-dir', tmp_path / 'run', *options)
     try:
         assert processes[0].wait(120) == 2
-        said = processes[0].stdout.read() if processes[0].stdout else ''
+        said = processes[0].text
         assert 'rank 1 has given no sign of life for 10 seconds' in said and 'Traceback' not in said
     finally:
         for process in processes:
             process.kill()
-            process.communicate()
 
 
 @pytest.mark.slow

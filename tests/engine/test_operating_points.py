@@ -19,7 +19,7 @@ from mlcls.evaluation.operating_points import OperatingPoints
 from mlcls.fileio import read_checkpoint
 
 from .collect_worker import evaluate, open_runner
-from .test_distributed import torchrun
+from .ranks import launch
 
 BEST = 'best_multi-label_mAP.pth'
 
@@ -169,8 +169,8 @@ def test_two_processes_give_the_same_bits(fitting_config: Path, tmp_path: Path) 
     checkpoint = train(fitting_config, options={'train_cfg.max_epochs': 1}) / 'epoch_1.pth'
     settings: list[dict[str, Any]] = [{}, {'tta': {'scales': [0.75], 'five_crops': 0.75}}]
     worker, out = Path(__file__).with_name('collect_worker.py'), tmp_path / 'two.pt'
-    done = torchrun(worker, checkpoint, out, json.dumps(settings), processes=2)
-    assert done.returncode == 0, done.stderr
+    done = launch(worker, checkpoint, out, json.dumps(settings), processes=2)
+    assert done.returncode == 0, done.stdout
     ones, twos = evaluate(checkpoint, settings), torch.load(out, weights_only=True)
     assert len(ones) == len(twos) == 2 and not torch.equal(ones[0]['scores'], ones[1]['scores'])
     for one, two in zip(ones, twos):

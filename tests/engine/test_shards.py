@@ -15,7 +15,7 @@ from mlcls.datasets.shards import ShardSize
 from mlcls.errors import CheckpointError, ConfigError, RunStopped
 from mlcls.fileio import read_checkpoint
 
-from .test_distributed import TOOLS, torchrun
+from .ranks import TOOLS, launch
 from .test_exact_resume import SignalAt, equal, last
 
 
@@ -50,10 +50,10 @@ def test_evaluation_equals_that_of_the_files(tiny_config: Path, tmp_path: Path) 
     from_files = test(run / 'epoch_1.pth')
     from_shards = test(run / 'epoch_1.pth', tiny_config)
     assert from_shards.metrics == pytest.approx(from_files.metrics, abs=1e-6)
-    done = torchrun(
+    done = launch(
         TOOLS / 'test.py', tiny_config, run / 'epoch_1.pth', '--launcher', 'pytorch', '--out', tmp_path / 'two.json'
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout
     two = json.loads((tmp_path / 'two.json').read_text())
     assert two['num_images'] == 20
     assert two['metrics'] == pytest.approx(from_files.metrics, abs=1e-6)
@@ -66,10 +66,10 @@ def test_two_processes_train_from_shards(shard_config: Path, tmp_path: Path) -> 
         'train_dataloader.num_workers=2',
         'val_dataloader.num_workers=1',
     ]
-    done = torchrun(TOOLS / 'train.py', shard_config, '--work-dir', tmp_path / 'two', *options)
-    assert done.returncode == 0, done.stderr
+    done = launch(TOOLS / 'train.py', shard_config, '--work-dir', tmp_path / 'two', *options)
+    assert done.returncode == 0, done.stdout
     assert read_checkpoint(tmp_path / 'two/epoch_2.pth')['meta']['iter'] == 6  # 24 images a rank, batches of 8
-    assert 'Traceback' not in done.stderr
+    assert 'Traceback' not in done.stdout
 
 
 def test_a_resumed_run_equals_one_that_was_not_stopped(shard_config: Path, tmp_path: Path) -> None:

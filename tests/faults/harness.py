@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -145,6 +146,12 @@ class Child:
         if self.code is None:
             self.code = self._nursery.ask(do='wait', pid=self.pid, seconds=seconds)['code']
         return self.code
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        if self.code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
 
     @property
     def text(self) -> str:

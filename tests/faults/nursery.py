@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import sys
 import threading
 import time
 import traceback
+from runpy import run_path
 from typing import Any
 
 import torch
@@ -24,8 +26,6 @@ from tests.faults import places
 
 def preload() -> None:
     """Import what a run would import late."""
-    import importlib
-
     for name in (
         'mlcls.apis',
         'mlcls.engine',
@@ -48,14 +48,31 @@ def preload() -> None:
 
 def run(request: dict[str, Any]) -> None:
     """The child: one training, as the command line would do it; ends by SystemExit or by a fault."""
-    from mlcls.apis import TrainFlags, train
-    from mlcls.apis.cli import run_command
-
     output = os.open(request['output'], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.setpgid(0, 0)
+    if 'command' in request:
+        run_command_line(request)
+    else:
+        run_training(request)
+
+
+def run_command_line(request: dict[str, Any]) -> None:
+    """A Python file with arguments, in an environment of its own, with the hooks of tests of the engine."""
+    os.environ.clear()
+    os.environ.update(request['env'])
+    importlib.import_module('tests.engine.ranks')
+    sys.argv = request['command']
+    run_path(sys.argv[0], run_name='__main__')
+
+
+def run_training(request: dict[str, Any]) -> None:
+    """A training with faults."""
+    from mlcls.apis import TrainFlags, train
+    from mlcls.apis.cli import run_command
+
     os.environ.update(request.get('env', {}))
     sys.argv = ['tools/train.py', request['config']]
     places.install(request.get('faults', []), request['ledger'])

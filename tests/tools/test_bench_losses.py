@@ -37,12 +37,9 @@ def bench() -> ModuleType:
     return module
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
-
-
 def test_ends_in_one_line_of_json() -> None:
-    done = run('--shapes', '4x3', '3x5', '--rounds', '2', '--no-compile', '--all')
+    arguments = ('--shapes', '4x3', '3x5', '--rounds', '2', '--no-compile', '--all')
+    done = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert set(figures) >= KEYS
@@ -58,10 +55,14 @@ def test_ends_in_one_line_of_json() -> None:
 
 
 @pytest.mark.parametrize('shape', ['256', '0x5', 'axb', '1x2x3'])
-def test_refuses_what_is_no_shape(shape: str) -> None:
-    done = run('--shapes', shape)
-    assert done.returncode == 2
-    assert f"'{shape}' is no shape; write images x classes, like 256x1000" in done.stderr
+def test_refuses_what_is_no_shape(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shape: str
+) -> None:
+    monkeypatch.setattr(sys, 'argv', ['bench_losses.py', '--shapes', shape])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 2
+    assert f"'{shape}' is no shape; write images x classes, like 256x1000" in capsys.readouterr().err
 
 
 def test_memory_of_known_cases(bench: ModuleType) -> None:

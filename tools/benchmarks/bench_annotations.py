@@ -34,6 +34,8 @@ from mlcls.structures import Annotations
 
 #: How the arrays come to the workers: from the cache's file or copied, and how workers are started.
 WAYS = (('mapped', 'fork'), ('mapped', 'spawn'), ('copied', 'spawn'))
+#: How the processes that are measured are started: with nothing of this one's memory.
+START = 'spawn'
 BATCH = 256
 MIB = 1 << 20
 _KINDS = {'Rss': 'rss', 'Pss': 'pss', 'Private_Clean': 'uss', 'Private_Dirty': 'uss', 'Anonymous': 'anonymous'}
@@ -101,7 +103,7 @@ def read(path: Path, options: argparse.Namespace) -> Annotations:
 
 def in_a_process(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Run it in a process of its own, so that its memory is its own, and give what it returns."""
-    context = multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context(START)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(sender, work, *arguments))
     process.start()

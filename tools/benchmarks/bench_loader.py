@@ -153,13 +153,13 @@ def through_loader(dataset: Any, collate: Callable[..., Any] | None, epochs: int
     return run
 
 
-def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
-    """Images a second of each run in each round, after one round that does not count."""
+def measure(runs: dict[str, Run], rounds: int, warm_ups: int = 1) -> dict[str, list[float]]:
+    """Images a second of each run in each round, after rounds that do not count."""
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(rounds + 1):
+    for number in range(-warm_ups, rounds):
         for name, run in runs.items():
             count, seconds = run()
-            if number:
+            if number >= 0:
                 found[name].append(count / seconds)
     return found
 
@@ -168,7 +168,7 @@ def prepare(folder: Path, quick: bool) -> Iterator[tuple[str, dict[str, Run]]]:
     """The groups of runs, each when its files are there."""
     files = {}
     for name, (width, height, count) in PICTURES.items():
-        count = count if not quick else BATCH if name == 'small' else 2
+        count = count if not quick else 8 if name == 'small' else 1
         files[name] = write_pictures(folder / name, width, height, count)
     small, others = our_dataset(files['small'], ALL), rivals(files['small'], ALL)
     jpeg = make_pack(small, folder / 'jpeg.pack', raw=False)
@@ -179,7 +179,7 @@ def prepare(folder: Path, quick: bool) -> Iterator[tuple[str, dict[str, Run]]]:
     for name, scale in (('large', ALL), ('zoom', CENTRE)):
         rival = theirs_on_one_core(rivals(files[name], scale)['mmcv'])
         yield name, {'ours': ours_on_one_core(our_dataset(files[name], scale)), 'mmcv': rival}
-    loader = partial(through_loader, epochs=8 if quick else 24)
+    loader = partial(through_loader, epochs=24)
     yield (
         'loader',
         {
@@ -220,7 +220,7 @@ def main() -> None:
             if options.only and group not in options.only:
                 continue
             rounds = 1 if options.quick else max(options.rounds // 3, 1) if group == 'loader' else options.rounds
-            found[group] = measure(runs, rounds)
+            found[group] = measure(runs, rounds, warm_ups=0 if options.quick else 1)
             for name, speeds in found[group].items():
                 print(f'{group:8} {name:12} {statistics.median(speeds):9.0f} images/s')
     versions = {'torch': torch.__version__, 'cv2': cv2.__version__}

@@ -118,15 +118,15 @@ def timed(step: Step, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def measure(steps: dict[str, Step], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each method in each round, after one round that is not counted."""
+def measure(steps: dict[str, Step], rounds: int, device: torch.device, warm_ups: int = 1) -> dict[str, list[float]]:
+    """Seconds of each method in each round, after rounds that are not counted."""
     order = list(steps)
     seconds: dict[str, list[float]] = {name: [] for name in order}
-    for number in range(rounds + 1):
+    for number in range(1 - warm_ups, rounds + 1):
         random.Random(number).shuffle(order)
         for name in order:
             took = timed(steps[name], device)
-            if number:  # the first round warms up
+            if number > 0:
                 seconds[name].append(took)
         print(f'round {number}: ' + ', '.join(f'{n} {s[-1]:.3f} s' for n, s in seconds.items() if s), flush=True)
     return seconds
@@ -145,7 +145,7 @@ def pictures(count: int, side: int, device: torch.device) -> tuple[torch.Tensor,
     return raw, (raw.float() - mean) / std
 
 
-def on_cpu(batch: int, emulated_batch: int, side: int, rounds: int) -> dict[str, Any]:
+def on_cpu(batch: int, emulated_batch: int, side: int, rounds: int, warm_ups: int = 1) -> dict[str, Any]:
     """The CPU's part of the JSON line."""
     from torchvision.models import resnet50
 
@@ -153,14 +153,14 @@ def on_cpu(batch: int, emulated_batch: int, side: int, rounds: int) -> dict[str,
     raw, ready = pictures(batch, side, device)
     steps = {name: our_step(name, raw, None) for name in HEADS}
     steps['bare'] = bare_step(resnet50(num_classes=CLASSES), ready, None)
-    seconds = measure(steps, rounds, device)
+    seconds = measure(steps, rounds, device, warm_ups)
     few = batch if cpu_has_bfloat16() else emulated_batch
     raw, ready = pictures(few, side, device)
     half_steps = {
         'bf16': our_step('linear', raw, 'bfloat16'),
         'bare bf16': bare_step(resnet50(num_classes=CLASSES), ready, torch.bfloat16),
     }
-    half = measure(half_steps, rounds if cpu_has_bfloat16() else min(rounds, 5), device)
+    half = measure(half_steps, rounds if cpu_has_bfloat16() else min(rounds, 5), device, warm_ups)
     return {
         'resnet50_fp32_vs_bare': ratio(seconds, 'linear', 'bare'),
         'resnet50_bf16_vs_bare': ratio(half, 'bf16', 'bare bf16'),
@@ -245,9 +245,14 @@ def main() -> None:
     parser.add_argument('--emulated-batch', type=int, default=2, help='where bfloat16 is emulated')
     parser.add_argument('--gpu-batch', type=int, default=256)
     parser.add_argument('--side', type=int, default=224)
+    parser.add_argument('--quick', action='store_true', help='one round of a few small images, to see that it runs')
     parser.add_argument('--out', type=Path, help='file for the JSON line too')
     args = parser.parse_args()
-    found: dict[str, Any] = {'benchmark': 'models', **on_cpu(args.batch, args.emulated_batch, args.side, args.rounds)}
+    if args.quick:
+        args.rounds, args.batch, args.emulated_batch, args.gpu_batch, args.side = 1, 2, 2, 8, 32
+    warm_ups = 0 if args.quick else 1
+    on_one = on_cpu(args.batch, args.emulated_batch, args.side, args.rounds, warm_ups)
+    found: dict[str, Any] = {'benchmark': 'models', **on_one}
     if torch.cuda.is_available():
         found |= on_gpu(args.gpu_batch, args.side, args.rounds)
     found |= {
