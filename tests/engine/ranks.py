@@ -157,13 +157,21 @@ def nursery() -> Nursery:
     return made
 
 
+@cache
+def outputs() -> Path:
+    """For what ranks say; gone with this process."""
+    folder = tempfile.TemporaryDirectory(prefix='ranks_')
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
 def start(count: int, *arguments: Any, **others: Any) -> list[Child]:
     """Ranks of tools/train.py with ``--launcher pytorch`` and the hooks of this module."""
     return _start(count, [TOOLS / 'train.py', *arguments, '--launcher', 'pytorch'], others)
 
 
 def _start(count: int, command: Sequence[Any], others: Mapping[str, Any]) -> list[Child]:
-    folder = Path(tempfile.mkdtemp(prefix='ranks_'))
+    folder = Path(tempfile.mkdtemp(dir=outputs()))
     shared = dict(WORLD_SIZE=count, MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port(), **others)
     children = []
     for rank in range(count):
