@@ -253,6 +253,13 @@ def _refuse_text(path: Path) -> None:
         raise CheckpointError(f'{path}: is {kind}, not a checkpoint')
 
 
+def _no_file(path: Path) -> str:
+    if not path.is_dir():
+        return 'no such checkpoint file'
+    inside = sorted(each.name for each in path.glob('*.pth'))  # best_... before epoch_...
+    return 'is a folder; give a checkpoint file' + (f', such as {path / inside[0]}' if inside else '')
+
+
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu', mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint or weights file. Nothing in the file is executed (``weights_only=True``).
 
@@ -269,7 +276,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu', mma
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f'{path}: no such checkpoint file')
+        raise CheckpointError(f'{path}: {_no_file(path)}')
     if path.stat().st_size == 0:
         raise CheckpointError(f'{path}: the file is empty')
     _refuse_text(path)

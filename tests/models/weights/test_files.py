@@ -84,6 +84,11 @@ def test_names_that_end_otherwise_than_the_content(tmp_path: Path) -> None:
     for name in ('none.safetensors', 'none.npz', 'none.pth'):
         with pytest.raises(CheckpointError, match='no such checkpoint file'):
             read_weights(tmp_path / name)
+    with pytest.raises(CheckpointError, match=r'is a folder; give a checkpoint file, such as .*/b\.pth$'):
+        read_weights(tmp_path)
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(CheckpointError, match='empty: is a folder; give a checkpoint file$'):
+        read_weights(tmp_path / 'empty')
 
 
 def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
