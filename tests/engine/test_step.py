@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.hooks import Hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from mlcls.apis import TrainFlags, train
 from mlcls.engine.compiling import WithFallback, read_settings
@@ -130,6 +131,44 @@ def test_the_norm_of_gradients_that_are_not_clipped_is_torchs(alike: bool) -> No
     assert all(value.grad is None for value in (*weights, unused))
     wrapper.update_params(sum(value.sum().float() for value in weights) * float('nan'))
     assert wrapper.grad_norm is not None and torch.tensor(float(wrapper.grad_norm)).isnan()
+
+
+def test_steps_are_torchs_with_hooks_profiles_and_what_takes_their_place() -> None:
+    def stepped(prepare: Any = None) -> tuple[torch.Tensor, OptimWrapper]:
+        weight = torch.nn.Parameter(torch.arange(4.0))
+        optimizer = torch.optim.AdamW([weight], lr=0.1)
+        wrapper = OptimWrapper(optimizer)
+        if prepare is not None:
+            prepare(optimizer)
+        for _ in range(3):
+            wrapper.update_params((weight**2).sum())
+        return weight.detach(), wrapper
+
+    weight = torch.nn.Parameter(torch.arange(4.0))
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (weight**2).sum().backward()
+        optimizer.step()
+    assert torch.equal(stepped()[0], weight)
+
+    seen: list[str] = []
+    hooked, _ = stepped(lambda optimizer: optimizer.register_step_pre_hook(lambda *given: seen.append('before')))
+    stepped(lambda optimizer: optimizer.register_step_post_hook(lambda *given: seen.append('after')))
+    handle = register_optimizer_step_post_hook(lambda *given: seen.append('of all'))
+    stepped()
+    handle.remove()
+    stepped()
+    assert seen == ['before'] * 3 + ['after'] * 3 + ['of all'] * 3 and torch.equal(hooked, weight)
+
+    def replace(optimizer: Any) -> None:
+        optimizer.step = lambda: seen.append('replaced')
+
+    assert torch.equal(stepped(replace)[0], torch.arange(4.0)) and seen[-3:] == ['replaced'] * 3
+
+    with torch.profiler.profile() as profile:
+        stepped()
+    assert sum(event.key == 'Optimizer.step#AdamW.step' and event.count == 3 for event in profile.key_averages()) == 1
 
 
 def test_gradients_are_dropped_as_the_optimiser_says() -> None:
