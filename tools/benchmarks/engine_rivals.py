@@ -122,56 +122,48 @@ class Clock(Hook):
         self.times.append(time.perf_counter())
 
 
-#: Settings both runners get.
+#: The optimiser of all three.
 OPTIMISER = dict(type='SGD', lr=0.01, momentum=0.9)
-SCHEDULE = dict(type='CosineAnnealingLR', T_max=10**6, by_epoch=False)
+
+
+def shared_settings(folder: Path, loader: DataLoader, hooks: Sequence[Any]) -> dict[str, Any]:
+    """Arguments both runners get: one epoch with their default hooks, but for checkpoints, which are measured by
+    themselves."""
+    return dict(
+        model=small_model(),
+        work_dir=str(folder),
+        train_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=OPTIMISER),
+        param_scheduler=dict(type='CosineAnnealingLR', T_max=10**6, by_epoch=False),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=INTERVAL), checkpoint=None),
+        custom_hooks=list(hooks),
+        randomness=dict(seed=0),
+    )
 
 
 def our_runner(folder: Path, loader: DataLoader, hooks: Sequence[Any] = (), **others: Any) -> Any:
-    """A run of mlcls over one epoch with its default hooks, but for checkpoints, which are measured by themselves.
+    """A run of mlcls.
 
     Args:
         folder: Its work folder.
         loader: Training batches.
         hooks: Further hooks.
-        **others: Arguments of the Runner that take the place of these.
+        **others: Arguments of the Runner that take the place of the shared ones.
     """
     from mlcls.engine import Runner
 
-    settings: dict[str, Any] = dict(
-        model=small_model(),
-        work_dir=str(folder),
-        train_dataloader=loader,
-        train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=OPTIMISER),
-        param_scheduler=SCHEDULE,
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=INTERVAL), checkpoint=None),
-        custom_hooks=list(hooks),
-        randomness=dict(seed=0),
-        log_level='WARNING',
-        default_scope='mlcls',
-    )
-    return Runner(**{**settings, **others})
+    own = dict(log_level='WARNING', default_scope='mlcls')
+    return Runner(**{**shared_settings(folder, loader, hooks), **own, **others})
 
 
 def mmengine_runner(folder: Path, loader: DataLoader, hooks: Sequence[Any] = ()) -> Any:
-    """mmengine's own Runner of the same training, with its default hooks, but for checkpoints."""
+    """The same training by mmengine's own Runner."""
     from mmengine.runner import Runner
 
-    return Runner(
-        model=small_model(),
-        work_dir=str(folder),
-        train_dataloader=loader,
-        train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=OPTIMISER),
-        param_scheduler=SCHEDULE,
-        default_hooks=dict(logger=dict(type='LoggerHook', interval=INTERVAL), checkpoint=None),
-        custom_hooks=list(hooks),
-        randomness=dict(seed=0),
-        log_level='ERROR',
-        default_scope='mmengine',
-        experiment_name=folder.name,  # scopes are known by it, and two runs may begin in the same second
-    )
+    # Scopes are known by the name of the experiment, and two runs may begin in the same second.
+    own = dict(log_level='ERROR', default_scope='mmengine', experiment_name=folder.name)
+    return Runner(**shared_settings(folder, loader, hooks), **own)
 
 
 def train_bare(loader: DataLoader, over: Callable[[], None]) -> None:

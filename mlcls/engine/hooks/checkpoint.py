@@ -49,7 +49,8 @@ class CheckpointHook(Hook):
             score better); ``'auto'`` takes the first that the evaluator gives.
         rule: ``'greater'`` or ``'less'`` is better; told by the metric's name if None.
         max_keep_ckpts: Number of ``epoch_N.pth`` (with ``by_epoch=False``, of ``iter_N.pth``) that are kept; -1 keeps
-        all. save_last: Also write epoch ``max_epochs`` when the interval would skip it.
+            all.
+        save_last: Also write epoch ``max_epochs`` when the interval would skip it.
         by_epoch: False counts ``interval`` in iterations.
         minutes: Also write one when so many minutes have passed since the last, above 0; it is deleted when a newer one
             is there. None: never.
